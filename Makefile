@@ -1,0 +1,92 @@
+# Every target works from a fresh clone and writes only inside this folder:
+# what is built goes to .venv, dist and demo, everything that tools keep to .cache.
+
+PYTHON ?= python3
+
+CACHE := $(CURDIR)/.cache
+export XDG_CACHE_HOME := $(CACHE)
+export PIP_CACHE_DIR := $(CACHE)/pip
+export KERAS_HOME := $(CACHE)/keras
+export MPLCONFIGDIR := $(CACHE)/matplotlib
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
+export TMPDIR := $(CACHE)/tmp
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Else ONNX Runtime, from 1.29, keeps a device id in the cache folder and reports to its maker.
+export ORT_DISABLE_TELEMETRY := 1
+
+# Of the caller's settings for pip only those stay that say how an index is reached; --target, --user,
+# --no-deps, another constraints file and the like would install something else than what is asked for.
+PIP_KEPT := PIP_CACHE_DIR PIP_CERT PIP_CLIENT_CERT PIP_CONFIG_FILE PIP_DEFAULT_TIMEOUT \
+  PIP_DISABLE_PIP_VERSION_CHECK PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_INDEX_URL PIP_KEYRING_PROVIDER \
+  PIP_NO_INDEX PIP_PROXY PIP_RETRIES PIP_TIMEOUT PIP_TRUSTED_HOST
+$(foreach v,$(filter-out $(PIP_KEPT),$(filter PIP_%,$(.VARIABLES))),$(eval unexport $(v)))
+unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONWARNINGS PYTHONOPTIMIZE
+unexport KERAS_BACKEND TF_USE_LEGACY_KERAS
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip
+BUILD_TOOLS := hatchling editables
+PROJECTS := -e './runtime[litert]' -e '.[dev]'
+
+# $(call need_python,HIGHEST,WHO): one clear line, instead of a resolver's page, where $(PYTHON) will not do.
+need_python = @$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, $(1)) or \
+  sys.exit("$(2), and $(PYTHON) is Python %d.%d: name another, as in make PYTHON=python3.11" % v)'
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help .venv demo check test test-fast wheels constraints clean
+
+help:  ## list the targets
+	@echo 'make TARGET [PYTHON=python3]   (PYTHON is what .venv is made with: 3.11, 3.12 or 3.13)'
+	@sed -n 's/^\([a-z.-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+.venv: .venv/.installed  ## the environment with both packages, editable, and the tools
+
+# New constraints make a new environment, so that nothing lingers that they no longer name;
+# an edited pyproject only installs again.
+.venv/.made: constraints.txt
+	$(call need_python,13,edgeae needs Python 3.11 to 3.13)
+	@mkdir -p .cache/tmp
+	$(PYTHON) -m venv --clear .venv
+	$(PIP) install -c constraints.txt $(BUILD_TOOLS)
+	@touch $@
+
+.venv/.installed: .venv/.made pyproject.toml runtime/pyproject.toml
+	$(PIP) install --no-build-isolation -c constraints.txt $(PROJECTS)
+	@touch $@
+
+demo: .venv  ## train, export and score a small example into demo/
+	$(BIN)/edgeae demo --out demo --force
+
+check: .venv  ## lint, format, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir .cache/import_linter
+
+test: check  ## check, then every test
+	$(BIN)/pytest
+
+test-fast: .venv  ## the unit tests alone, without the slow ones
+	$(BIN)/pytest --ignore=tests/system -m 'not slow'
+
+wheels: .venv  ## build both wheels into dist/
+	rm -rf dist
+	$(PIP) wheel --no-deps --no-build-isolation -w dist ./runtime .
+
+# Resolved on the oldest Python: what still supports 3.11 has wheels for the newer ones too, not the reverse.
+# setuptools is named since TensorFlow takes any, and a 3.11 environment brings one too old for 3.12.
+constraints:  ## renew constraints.txt from a fresh environment (with Python 3.11)
+	$(call need_python,11,constraints.txt is made with Python 3.11)
+	@mkdir -p .cache/tmp
+	$(PYTHON) -m venv --clear .cache/fresh
+	.cache/fresh/bin/python -m pip install --upgrade setuptools $(BUILD_TOOLS)
+	.cache/fresh/bin/python -m pip install --no-build-isolation $(PROJECTS)
+	{ echo '# Made by "make constraints" with Python 3.11; good for 3.12 and 3.13 too. Not to be edited by hand.'; \
+	  .cache/fresh/bin/python -m pip freeze --all --exclude-editable --exclude pip; } > .cache/constraints.txt
+	! grep -nE '://| @ |^-' .cache/constraints.txt
+	mv .cache/constraints.txt constraints.txt
+	rm -rf .cache/fresh
+
+clean:  ## remove everything that make made
+	rm -rf .venv .cache dist demo

@@ -1,0 +1,139 @@
+"""The gate: how far an artifact is from the float Keras model, and whether that is near enough."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from edgeae_runtime import DataError, Fidelity, Threshold, reconstruction_error
+from edgeae_runtime._manifest import Floats, Precision, Role
+
+from ._source import Source
+
+QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)
+THRESHOLD_QUANTILE = 0.99
+PREDICT_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The least that an artifact must reach to be put into a bundle."""
+
+    error_median: float
+    """Largest median relative change of the error."""
+    rank_correlation: float
+    """Smallest Spearman correlation of the errors."""
+    embedding_cosine: float
+    """Smallest mean cosine of the embeddings."""
+
+    def violations(self, fidelity: Fidelity) -> list[str]:
+        """Return what is outside, each as a phrase with the figure and the limit."""
+        found = []
+        if not fidelity.error_median <= self.error_median:
+            found.append(f"the error moves by {fidelity.error_median:.3%} (at most {self.error_median:.3%})")
+        if not fidelity.rank_correlation >= self.rank_correlation:
+            found.append(
+                f"rank correlation {fidelity.rank_correlation:.5f} (at least {self.rank_correlation})"
+            )
+        cosine = fidelity.embedding_cosine
+        if cosine is not None and not cosine >= self.embedding_cosine:
+            found.append(f"embedding cosine {cosine:.5f} (at least {self.embedding_cosine})")
+        return found
+
+
+DEFAULT_LIMITS: dict[Precision, Limits] = {
+    "float32": Limits(error_median=1e-5, rank_correlation=0.99999, embedding_cosine=0.99999),
+    "float16": Limits(error_median=0.005, rank_correlation=0.999, embedding_cosine=0.999),
+    "dynamic": Limits(error_median=0.01, rank_correlation=0.999, embedding_cosine=0.999),
+    "int8": Limits(error_median=0.01, rank_correlation=0.999, embedding_cosine=0.999),
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the float Keras model says of some rows; everything an artifact is compared with."""
+
+    source: Source
+    scaled: Floats
+    """The rows in scaled units, in the network's input shape."""
+    embedding: Floats
+    """(n, latent size)."""
+    reconstruction: Floats
+    """In scaled units, in the network's output shape."""
+    error: Any
+    """(n,) float64."""
+
+    @classmethod
+    def of(cls, source: Source, rows: Any) -> "Reference":
+        """Run the Keras model on raw rows (n, *shape).
+
+        Raises:
+            DataError: the model does not give back its input's shape, or its error is not finite.
+        """
+        scaled = source.scaler.scale(rows).reshape(-1, *source.encoder.input_shape[1:])
+        code = _predict(source.encoder, scaled)
+        reconstruction = _predict(source.decoder, code)
+        if reconstruction.shape != scaled.shape:
+            raise DataError(
+                f"the decoder gives {reconstruction.shape[1:]} for an input of {scaled.shape[1:]}; "
+                "an autoencoder gives back its input's shape"
+            )
+        error = reconstruction_error(scaled, reconstruction)
+        if not np.isfinite(error).all():
+            raise DataError("the Keras model gives NaN or infinity on the held-out rows; train it again")
+        return cls(source, scaled, code.reshape(len(code), -1), reconstruction, error)
+
+    def judge(self, role: Role, outputs: list[Floats]) -> tuple[Threshold, Fidelity]:
+        """Compare an artifact's outputs for the same rows; return its own threshold and its fidelity."""
+        embedding, reconstruction = None, None
+        if role == "scorer":
+            embedding, error = outputs[0], outputs[1].astype(np.float64)
+        elif role == "encoder":
+            embedding = outputs[0]
+            code = embedding.reshape(-1, *self.source.decoder.input_shape[1:])
+            error = reconstruction_error(self.scaled, _predict(self.source.decoder, code))
+        else:
+            raw = outputs[0].reshape(-1, *self.source.input.shape)
+            reconstruction = self.source.scaler.scale(raw).reshape(self.scaled.shape)
+            error = reconstruction_error(self.scaled, reconstruction)
+        threshold = choose_threshold(error)
+        # where the model is near perfect, float32's rounding is all that is left of the error
+        floor = 1e-10 * float(np.mean(np.square(self.scaled, dtype=np.float64)))
+        change = np.abs(error - self.error) / np.maximum(self.error, floor)
+        return threshold, Fidelity(
+            rows=len(error),
+            error_median=float(np.median(change)),
+            error_p99=float(np.quantile(change, 0.99)),
+            rank_correlation=float(spearmanr(error, self.error).statistic),
+            embedding_cosine=None if embedding is None else _mean_cosine(embedding, self.embedding),
+            reconstruction_max=(
+                None if reconstruction is None else float(np.abs(reconstruction - self.reconstruction).max())
+            ),
+            false_alarms=float(np.mean(error > threshold.value)),
+            false_alarms_reference=float(np.mean(error > choose_threshold(self.error).value)),
+        )
+
+
+def choose_threshold(error: Any) -> Threshold:
+    """Return the threshold for errors of held-out normal rows, (n,)."""
+    return Threshold(
+        rule=f"quantile:{THRESHOLD_QUANTILE}",
+        value=float(np.quantile(error, THRESHOLD_QUANTILE)),
+        rows=len(error),
+        quantiles={str(q): float(np.quantile(error, q)) for q in QUANTILES},
+    )
+
+
+def _predict(model: Any, batch: Floats) -> Floats:
+    result: Floats = model.predict(batch, batch_size=PREDICT_ROWS, verbose=0)
+    return result
+
+
+def _mean_cosine(found: Floats, expected: Floats) -> float:
+    """Return the mean cosine of the rows; two rows of zeros point the same way."""
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    both_zero = ~a.any(axis=1) & ~b.any(axis=1)
+    cosine = np.sum(a * b, axis=1) / np.where(norms == 0, 1, norms)
+    return float(np.where(both_zero, 1.0, cosine).mean())

@@ -1,0 +1,42 @@
+"""Keep the chatter of native libraries off the terminal, unless something goes wrong."""
+
+import contextlib
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Swallow what is printed inside, by Python and by native code; show it again on an error.
+
+    TensorFlow's C++ start-up lines ignore every environment variable until its logger is set up, and
+    the converters report to both streams. File descriptor 2 is therefore redirected while this runs.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as native:
+        os.dup2(native.fileno(), 2)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as text:
+                yield
+        except BaseException:
+            os.dup2(saved, 2)
+            native.seek(0)
+            sys.stderr.write(native.read().decode(errors="replace") + text.getvalue())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow and let it look for devices without printing about it."""
+    if "tensorflow" in sys.modules:
+        return
+    with quiet():
+        import tensorflow
+
+        tensorflow.config.list_physical_devices()

@@ -1,0 +1,37 @@
+"""Run autoencoders from an edgeae bundle: embeddings and reconstruction errors on a small CPU.
+
+>>> import edgeae_runtime
+>>> ae = edgeae_runtime.load("pump.edgeae")            # doctest: +SKIP
+>>> error, anomaly, embedding, threshold = ae.detect(reading)   # doctest: +SKIP
+"""
+
+from ._autoencoder import Autoencoder, Detection, load
+from ._bundle import Bundle
+from ._errors import BundleError, DataError, EdgeaeError, EngineError, FidelityError, OutputError
+from ._manifest import Artifact, Fidelity, Input, Manifest, Scaler, Threshold, reconstruction_error
+from ._verify import Check, verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Artifact",
+    "Autoencoder",
+    "Bundle",
+    "BundleError",
+    "Check",
+    "DataError",
+    "Detection",
+    "EdgeaeError",
+    "EngineError",
+    "Fidelity",
+    "FidelityError",
+    "Input",
+    "Manifest",
+    "OutputError",
+    "Scaler",
+    "Threshold",
+    "__version__",
+    "load",
+    "reconstruction_error",
+    "verify",
+]

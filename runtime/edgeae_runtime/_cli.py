@@ -1,0 +1,217 @@
+"""The command ``edgeae``: its root, and the subcommands that a device needs.
+
+Other distributions add subcommands through the entry-point group ``edgeae.commands``. Command modules
+import at their top only what is cheap; engines and training stacks are imported when a command runs.
+"""
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from . import __version__
+from ._autoencoder import Autoencoder, EngineName, PrecisionName, load
+from ._bundle import Bundle
+from ._data import read
+from ._errors import EdgeaeError, EdgeaeWarning, FidelityError
+from ._manifest import PRECISIONS, Artifact
+from ._results import check_output, format_table, write_results
+from ._verify import verify as run_verify
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """Finds its subcommands among the installed distributions and prints known errors as one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all installed subcommands."""
+        return sorted(_installed())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one subcommand."""
+        entry = _installed().get(cmd_name)
+        return None if entry is None else entry.load()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a subcommand; an error that the user can act on becomes a line and an exit status."""
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_show_warning, warnings.showwarning)
+            try:
+                return super().invoke(ctx)
+            except EdgeaeError as error:
+                failure = click.ClickException(str(error))
+                setattr(failure, "exit_code", error.exit_status)  # noqa: B010  # click types it as a class variable
+                raise failure from error
+
+
+def _show_warning(
+    otherwise: Callable[..., None], message: Warning | str, category: type[Warning], *rest: Any
+) -> None:
+    if issubclass(category, EdgeaeWarning):
+        click.echo(f"Warning: {message}", err=True)
+    else:
+        otherwise(message, category, *rest)
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group="edgeae.commands")}
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgeae")
+def main() -> None:
+    """Autoencoders for the edge: embeddings and reconstruction errors on small devices.
+
+    \b
+    Examples:
+      edgeae info pump.edgeae                  what the bundle holds
+      edgeae verify pump.edgeae                does it run right on this machine?
+      edgeae score pump.edgeae readings.csv    errors and verdicts, one JSON line a row
+    """
+
+
+def bundle_options(command: F) -> F:
+    """Add the arguments and options of every command that runs a bundle on data."""
+    for decorate in reversed(
+        [
+            click.argument("bundle", type=click.Path(path_type=Path)),
+            click.argument("data", type=click.Path(path_type=Path)),
+            click.option(
+                "-o",
+                "--out",
+                type=click.Path(path_type=Path),
+                help="Write here (.npy, .csv or .jsonl); without it JSON lines go to standard output.",
+            ),
+            click.option(
+                "--engine",
+                type=click.Choice(["auto", "onnxruntime", "litert"]),
+                default="auto",
+                show_default=True,
+                help="Inference engine.",
+            ),
+            click.option(
+                "--precision",
+                type=click.Choice(["auto", *PRECISIONS]),
+                default="auto",
+                show_default=True,
+                help="Which of the bundle's artifacts to run.",
+            ),
+            click.option(
+                "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Engine threads."
+            ),
+        ]
+    ):
+        command = decorate(command)
+    return command
+
+
+@click.command()
+@bundle_options
+def embed(
+    bundle: Path, data: Path, out: Path | None, engine: EngineName, precision: PrecisionName, threads: int
+) -> None:
+    """Compute the embedding of each row of DATA (.npy, .npz, .csv or IDX), in raw units.
+
+    \b
+    Examples:
+      edgeae embed fashion.edgeae t10k-images-idx3-ubyte.gz -o codes.npy
+      edgeae embed pump.edgeae readings.csv --precision float32 > codes.jsonl
+    """
+    check_output(out)
+    autoencoder = load(bundle, engine=engine, precision=precision, threads=threads)
+    write_results({"embedding": autoencoder.embed(_samples(autoencoder, data))}, out)
+
+
+@click.command()
+@bundle_options
+def score(
+    bundle: Path, data: Path, out: Path | None, engine: EngineName, precision: PrecisionName, threads: int
+) -> None:
+    """Compute the reconstruction error of each row of DATA and compare it with the threshold.
+
+    A .npy result holds the errors alone; .csv and JSON lines also hold the threshold and the verdict.
+
+    \b
+    Examples:
+      edgeae score pump.edgeae readings.csv
+      edgeae score pump.edgeae readings.csv -o errors.csv
+    """
+    check_output(out)
+    autoencoder = load(bundle, engine=engine, precision=precision, threads=threads)
+    found = autoencoder.detect(_samples(autoencoder, data))
+    write_results({"error": found.error, "threshold": found.threshold, "anomaly": found.anomaly}, out)
+
+
+def _samples(autoencoder: Autoencoder, data: Path) -> Any:
+    return read(data, columns=autoencoder.manifest.input.features).values
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def info(bundle: Path, as_json: bool) -> None:
+    """Show what a bundle holds: its input, its artifacts, their fidelity and their thresholds.
+
+    \b
+    Examples:
+      edgeae info pump.edgeae
+      edgeae info pump.edgeae --json
+    """
+    manifest = Bundle(bundle).manifest
+    if as_json:
+        click.echo(msgspec.json.encode(manifest))
+        return
+    shape = " x ".join(map(str, manifest.input.shape))
+    click.echo(f"{bundle}: input {shape}, embedding {manifest.latent_size}, scaler {manifest.scaler.kind}")
+    if manifest.input.features:
+        click.echo(f"columns: {', '.join(manifest.input.features)}")
+    click.echo(f"error: {manifest.error} in scaled units; threshold by {manifest.reference.rule}")
+    click.echo()
+    rows = [["artifact", "kB", "threshold", "error moves", "rank corr.", "false alarms"]]
+    rows += [_describe(artifact) for artifact in manifest.artifacts]
+    click.echo(format_table(rows))
+
+
+def _describe(artifact: Artifact) -> list[str]:
+    fidelity = artifact.fidelity
+    return [
+        artifact.path,
+        f"{artifact.bytes / 1000:.1f}",
+        f"{artifact.threshold.value:.6g}",
+        f"{fidelity.error_median:.3%}",
+        f"{fidelity.rank_correlation:.5f}",
+        f"{fidelity.false_alarms:.2%}",
+    ]
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Engine threads.")
+def verify(bundle: Path, as_json: bool, threads: int) -> None:
+    """Check every file's hash, then run each artifact here on the golden inputs.
+
+    Exits with 3 where an artifact fails. One whose engine is not installed is skipped.
+
+    \b
+    Examples:
+      edgeae verify pump.edgeae
+      edgeae verify pump.edgeae --json
+    """
+    checks = run_verify(Bundle(bundle), threads=threads)
+    if as_json:
+        click.echo(msgspec.json.encode(checks))
+    else:
+        for check in checks:
+            click.echo(f"{check.status:7}  {check.artifact}  {check.detail}")
+    failed = [check.artifact for check in checks if check.status == "failed"]
+    if failed:
+        raise FidelityError(f"{bundle}: {len(failed)} of {len(checks)} artifacts failed: {', '.join(failed)}")
+    if all(check.status == "skipped" for check in checks):
+        raise FidelityError(f"{bundle}: no engine is installed here that runs any of its artifacts")

@@ -1,0 +1,96 @@
+"""The inference engines, each behind the same two lines: load an artifact's bytes, run it on a batch.
+
+Both are imported when the first artifact is loaded, not before.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ._errors import EngineError
+from ._manifest import TENSORS, Floats, Format, Role
+
+ENGINE_FORMATS: dict[str, Format] = {"onnxruntime": "onnx", "litert": "tflite"}
+"""Which artifact format each engine runs."""
+
+
+class Engine(Protocol):
+    """A loaded artifact."""
+
+    shape: tuple[int, ...]
+    """Shape of one input row, without the batch axis."""
+
+    def run(self, batch: Floats) -> list[Floats]:
+        """Return the role's outputs (see `TENSORS`) for a C-contiguous float32 (n, *shape), n >= 1."""
+
+
+def load_engine(name: str, content: bytes, role: Role, threads: int) -> Engine:
+    """Load an artifact into the engine called ``name``.
+
+    Raises:
+        EngineError: the engine is not installed, or it does not accept the artifact.
+    """
+    engines: dict[str, Callable[[bytes, Role, int], Engine]] = {
+        "onnxruntime": _OnnxRuntime,
+        "litert": _LiteRT,
+    }
+    try:
+        return engines[name](content, role, threads)
+    except ImportError as error:
+        package = {"onnxruntime": "edgeae-runtime", "litert": "edgeae-runtime[litert]"}[name]
+        raise EngineError(f"{name} is not installed here ({error}); pip install '{package}'") from error
+    except Exception as error:  # the engines raise types of their own, private ones among them
+        raise EngineError(f"{name} cannot load the {role}: {error}") from error
+
+
+class _OnnxRuntime:
+    """ONNX Runtime on CPU: sequential and without spinning, which is what a small model wants."""
+
+    def __init__(self, content: bytes, role: Role, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3  # errors only: hints about other devices do not help here
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self._run = session.run
+        self._input, outputs = TENSORS[role]
+        self._outputs = list(outputs)
+        self.shape: tuple[int, ...] = tuple(session.get_inputs()[0].shape[1:])
+
+    def run(self, batch: Floats) -> list[Floats]:
+        results: list[Floats] = self._run(self._outputs, {self._input: batch})
+        return results
+
+
+class _LiteRT:
+    """LiteRT (formerly TensorFlow Lite); its buffers are laid out anew when the batch size changes."""
+
+    def __init__(self, content: bytes, role: Role, threads: int) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter: Any = Interpreter(model_content=content, num_threads=threads)
+        signature: Any = interpreter.get_signature_runner()
+        self._interpreter = interpreter
+        input_name, output_names = TENSORS[role]
+        details: dict[str, Any] = signature.get_input_details()[input_name]
+        self._input: int = details["index"]
+        outputs: dict[str, Any] = signature.get_output_details()
+        self._outputs: list[int] = [outputs[name]["index"] for name in output_names]
+        self.shape: tuple[int, ...] = tuple(int(n) for n in details["shape"][1:])
+        self._rows = 0
+        self._lock = threading.Lock()  # the interpreter's buffers are shared by all callers
+
+    def run(self, batch: Floats) -> list[Floats]:
+        interpreter = self._interpreter
+        with self._lock:
+            if len(batch) != self._rows:
+                interpreter.resize_tensor_input(self._input, batch.shape)
+                interpreter.allocate_tensors()
+                self._rows = len(batch)
+            interpreter.set_tensor(self._input, batch)
+            interpreter.invoke()
+            return [interpreter.get_tensor(index) for index in self._outputs]

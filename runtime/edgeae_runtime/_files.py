@@ -1,0 +1,107 @@
+"""Writing without leaving halves: a file or folder appears whole, or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ._errors import OutputError
+
+
+def check_target(path: Path, *, force: bool) -> None:
+    """Refuse a target that exists, unless forced, or whose parent does not exist.
+
+    Raises:
+        OutputError: the target exists and ``force`` is false, or its parent is not a folder.
+    """
+    if path.exists() and not force:
+        raise OutputError(f"{path}: exists already; choose another name or pass --force")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"{path}: its folder {path.parent} does not exist; create it first")
+
+
+@contextmanager
+def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Yield an empty folder that takes the name ``path`` when the block ends well.
+
+    The work is done in a hidden folder beside the target and then renamed, so a reader sees the old
+    content or the new one, never a mixture; on an error the target is left as it was.
+
+    Raises:
+        OutputError: see `check_target`; also where the file system refuses a write (disk full).
+    """
+    check_target(path, force=force)
+    target = path.absolute()
+    with _named_disk_errors(path):
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    fresh, old = work / "new", work / "old"
+    try:
+        with _named_disk_errors(path):
+            fresh.mkdir()
+            yield fresh
+            for file in sorted(fresh.rglob("*")):
+                _flush(file)
+            _flush(fresh)
+            if os.path.lexists(target):
+                target.rename(old)
+            try:
+                fresh.rename(target)
+            except OSError:
+                if os.path.lexists(old):
+                    old.rename(target)
+                raise
+            _flush(target.parent)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to, which replaces ``path`` when the block ends well.
+
+    Raises:
+        OutputError: the parent is not a folder, or the file system refuses a write (disk full).
+    """
+    check_target(path, force=True)
+    target = path.absolute()
+    if target.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file")
+    with _named_disk_errors(path):
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
+        os.close(handle)
+        work = Path(name)
+        try:
+            os.chmod(work, 0o666 & ~_umask())  # mkstemp makes it private; a result is not a secret
+            yield work
+            _flush(work)
+            work.replace(target)
+        finally:
+            work.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named_disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal into an error that names the target."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); nothing was changed"
+        ) from error
+
+
+def _flush(path: Path) -> None:
+    """Have the kernel put a file or folder on the disk before anything is renamed over it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,226 @@
+"""The contract of a bundle: what ``manifest.json`` says, and the arithmetic that it refers to.
+
+The exporter imports this module to write a bundle and the runtime imports it to read one, so the two
+sides cannot drift apart.
+"""
+
+import math
+from typing import Literal, TypeAlias, get_args
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ._errors import BundleError
+
+FORMAT_VERSION = 1
+"""The newest bundle format that this runtime reads."""
+
+MANIFEST_NAME = "manifest.json"
+GOLDEN_NAME = "golden.npz"
+
+Role: TypeAlias = Literal["encoder", "decoder", "scorer"]
+Precision: TypeAlias = Literal["float32", "float16", "dynamic", "int8"]
+Format: TypeAlias = Literal["onnx", "tflite"]
+
+ROLES: tuple[Role, ...] = get_args(Role)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+TENSORS: dict[Role, tuple[str, tuple[str, ...]]] = {
+    "encoder": ("input", ("embedding",)),
+    "decoder": ("embedding", ("reconstruction",)),
+    "scorer": ("input", ("embedding", "error")),
+}
+"""Each role's input tensor and its output tensors, in order; the names are the same in every format."""
+
+Floats: TypeAlias = NDArray[np.float32]
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A record that refuses fields it does not know: a typo is found at once."""
+
+
+class Scaler(_Strict, frozen=True, kw_only=True):
+    """Raw units to the network's units: ``scaled = (float32(x) - offset) * gain``.
+
+    Subtracting first keeps the digits of a small range around a large offset. Both tuples have one
+    value for the whole sample or one for each entry of its last axis.
+    """
+
+    kind: Literal["minmax", "standard", "none"]
+    """How the two were fitted: to [0, 1], to mean 0 and variance 1, or not at all."""
+    offset: tuple[float, ...]
+    """In raw units."""
+    gain: tuple[float, ...]
+    """Scaled units per raw unit; never zero."""
+
+    def __post_init__(self) -> None:
+        if len(self.offset) != len(self.gain) or not self.offset:
+            raise ValueError(f"scaler: {len(self.offset)} offsets and {len(self.gain)} gains; want as many")
+        if not all(math.isfinite(v) for v in (*self.offset, *self.gain)) or 0.0 in self.gain:
+            raise ValueError("scaler: every offset and gain must be finite, and no gain zero")
+
+    def scale(self, samples: NDArray[np.generic]) -> Floats:
+        """Return ``samples`` (n, *shape), in raw units, as float32 in scaled units."""
+        offset, gain = np.asarray(self.offset, np.float32), np.asarray(self.gain, np.float32)
+        scaled: Floats = (samples.astype(np.float32, copy=False) - offset) * gain
+        return scaled
+
+    def unscale(self, scaled: Floats) -> Floats:
+        """Return ``scaled`` (n, *shape) in raw units, float32."""
+        offset, gain = np.asarray(self.offset, np.float32), np.asarray(self.gain, np.float32)
+        raw: Floats = (scaled / gain).astype(np.float32, copy=False) + offset
+        return raw
+
+
+class Input(_Strict, frozen=True, kw_only=True):
+    """What one sample looks like, in raw units."""
+
+    shape: tuple[int, ...]
+    """Without the batch axis."""
+    features: tuple[str, ...] | None = None
+    """Names along the last axis, where the training data had any."""
+    dtype: Literal["float32"] = "float32"
+    window: int | None = None
+    """Readings in one sample, for a time series."""
+    stride: int | None = None
+    """Readings from the start of one window to the start of the next."""
+
+    @property
+    def size(self) -> int:
+        """Values in one sample."""
+        return math.prod(self.shape)
+
+
+class Threshold(_Strict, frozen=True, kw_only=True):
+    """The error above which a sample counts as an anomaly."""
+
+    rule: str
+    """How it was chosen, such as ``quantile:0.99``."""
+    value: float
+    """In units of the error."""
+    rows: int
+    """Held-out normal rows that it was taken on."""
+    quantiles: dict[str, float]
+    """The error's quantiles on those rows, so that another false-alarm rate can be chosen later."""
+
+
+class Fidelity(_Strict, frozen=True, kw_only=True):
+    """How far an artifact is from the float Keras model, on held-out rows.
+
+    For an encoder the error is that of its embedding through Keras's decoder, for a decoder that of
+    Keras's embedding through it.
+    """
+
+    rows: int
+    error_median: float
+    """Median of ``abs(error - reference) / reference``."""
+    error_p99: float
+    """99th percentile of the same."""
+    rank_correlation: float
+    """Spearman's, between the errors and the reference errors."""
+    embedding_cosine: float | None = None
+    """Mean cosine between the embeddings; absent for a decoder."""
+    reconstruction_max: float | None = None
+    """Largest absolute difference of a reconstruction, in scaled units; absent for a scorer."""
+    false_alarms: float
+    """Share of the rows above the artifact's own threshold."""
+    false_alarms_reference: float
+    """Share of the rows above the float model's threshold."""
+
+
+class Artifact(_Strict, frozen=True, kw_only=True):
+    """One model file of the bundle."""
+
+    role: Role
+    precision: Precision
+    format: Format
+    path: str
+    bytes: int
+    sha256: str
+    opset: int | None = None
+    """ONNX operator set; absent for TFLite."""
+    recipe: str | None = None
+    """Name of the quantization recipe; absent for float artifacts."""
+    fidelity: Fidelity
+    threshold: Threshold
+
+    def __post_init__(self) -> None:
+        if "/" in self.path or "\\" in self.path or self.path.startswith("."):
+            raise ValueError(f"artifact path {self.path!r} must be a plain file name")
+
+
+class Manifest(_Strict, frozen=True, kw_only=True):
+    """Everything that a device must know about a bundle besides the networks themselves."""
+
+    format_version: int
+    input: Input
+    scaler: Scaler
+    latent_size: int
+    """Values in one embedding."""
+    error: Literal["mse"]
+    """The reconstruction error's formula; see `reconstruction_error`."""
+    reference: Threshold
+    """The float Keras model's own threshold."""
+    golden_sha256: str
+    artifacts: tuple[Artifact, ...]
+    producer: dict[str, str]
+    """Versions of the packages that made the bundle."""
+
+    def find(self, role: Role, precision: Precision, file_format: Format) -> Artifact | None:
+        """Return the artifact of that kind, or None."""
+        wanted = (role, precision, file_format)
+        return next((a for a in self.artifacts if (a.role, a.precision, a.format) == wanted), None)
+
+
+def artifact_name(role: Role, precision: Precision, file_format: Format) -> str:
+    """Return the file name of an artifact, such as ``scorer.int8.onnx``."""
+    return f"{role}.{precision}.{file_format}"
+
+
+def reconstruction_error(
+    scaled: NDArray[np.floating], reconstruction: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return each row's mean squared difference, (n,), in scaled units squared.
+
+    Both arguments are (n, *shape) in scaled units. Computed in float64: this is the reference that
+    the artifacts, which compute it in float32, are held against.
+    """
+    difference = scaled.astype(np.float64) - reconstruction
+    squared = np.square(difference, out=difference)
+    error: NDArray[np.float64] = squared.reshape(len(squared), -1).mean(axis=1)
+    return error
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the bytes of ``manifest.json``: indented, fields in a fixed order, no timestamps."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+class _Version(msgspec.Struct):
+    format_version: int
+
+
+def decode_manifest(content: bytes, where: str) -> Manifest:
+    """Read ``manifest.json``.
+
+    Args:
+        content: the file's bytes.
+        where: the bundle's path, for messages.
+
+    Raises:
+        BundleError: not JSON, of a newer format, or a field is missing, unknown or of a wrong type.
+    """
+    try:
+        version = msgspec.json.decode(content, type=_Version).format_version
+        if version > FORMAT_VERSION:
+            raise BundleError(
+                f"{where}: bundle format {version}, but this runtime reads up to {FORMAT_VERSION}; "
+                "update it (pip install --upgrade edgeae-runtime) or export again with an older edgeae"
+            )
+        return msgspec.json.decode(content, type=Manifest)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise BundleError(
+            f"{where}: {MANIFEST_NAME} is not valid ({error}); copy the bundle again"
+        ) from error

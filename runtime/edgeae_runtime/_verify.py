@@ -1,0 +1,83 @@
+"""Proof on the device itself: every file is what was exported, and every model says what it said then."""
+
+import io
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ._bundle import Bundle
+from ._engines import ENGINE_FORMATS, load_engine
+from ._errors import BundleError, EdgeaeError, EngineError
+from ._manifest import TENSORS, Artifact, Floats, Precision
+
+GOLDEN_TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "float16": 1e-2, "dynamic": 2e-2, "int8": 2e-2}
+"""Allowed difference from the golden outputs, as a share of the largest of them.
+
+Float kernels differ between processors in the order of their sums; quantized ones round to a
+neighbouring step now and then.
+"""
+
+
+class Check(msgspec.Struct, frozen=True):
+    """What `verify` found of one artifact."""
+
+    artifact: str
+    status: str
+    """``ok``, ``failed``, or ``skipped`` where the engine is not installed."""
+    detail: str
+    """The largest difference, or what went wrong."""
+
+
+def golden_key(artifact: Artifact, tensor: str) -> str:
+    """Return the name in ``golden.npz`` of one output of an artifact."""
+    return f"{artifact.path}:{tensor}"
+
+
+def verify(bundle: Bundle, *, threads: int = 1) -> list[Check]:
+    """Check each artifact's hash, then run it on the golden inputs and compare.
+
+    Raises:
+        BundleError: the golden file itself is missing or altered.
+    """
+    golden = _load_golden(bundle)
+    return [_check(bundle, artifact, golden, threads) for artifact in bundle.manifest.artifacts]
+
+
+def _load_golden(bundle: Bundle) -> dict[str, Floats]:
+    content = bundle.read_golden()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, OSError) as error:
+        raise BundleError(f"{bundle.path}: the golden inputs cannot be read ({error})") from error
+
+
+def _check(bundle: Bundle, artifact: Artifact, golden: dict[str, Floats], threads: int) -> Check:
+    name = next(engine for engine, kind in ENGINE_FORMATS.items() if kind == artifact.format)
+    try:
+        content = bundle.read_artifact(artifact)
+        engine = load_engine(name, content, artifact.role, threads)
+        input_name, output_names = TENSORS[artifact.role]
+        batch = golden[input_name]
+        outputs = engine.run(np.ascontiguousarray(batch).reshape(len(batch), *engine.shape))
+        expected = [golden[golden_key(artifact, tensor)] for tensor in output_names]
+    except EngineError as error:
+        missing = isinstance(error.__cause__, ImportError)
+        return Check(artifact.path, "skipped" if missing else "failed", str(error))
+    except EdgeaeError as error:
+        return Check(artifact.path, "failed", str(error))
+    except KeyError as error:
+        return Check(artifact.path, "failed", f"the golden file has no {error}; export the bundle again")
+    worst = max(_difference(a, b) for a, b in zip(outputs, expected, strict=True))
+    limit = GOLDEN_TOLERANCE[artifact.precision]
+    if not worst <= limit:  # so that NaN fails too
+        return Check(
+            artifact.path, "failed", f"differs by {worst:.2g} of its range; at most {limit:g} is allowed"
+        )
+    return Check(artifact.path, "ok", f"differs by {worst:.2g} of its range; {limit:g} is allowed")
+
+
+def _difference(found: Floats, expected: Floats) -> float:
+    scale: Any = np.abs(expected).max() or 1.0
+    return float(np.abs(found.reshape(expected.shape) - expected).max() / scale)
