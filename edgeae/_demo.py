@@ -10,12 +10,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from edgeae_export._cli import artifact_table
-from edgeae_export._export import export
+from edgeae_export._artifacts import Judged, Options
+from edgeae_export._cli import fidelity_table
+from edgeae_export._export import export_source
 from edgeae_export._graphs import role_function
 from edgeae_export._quiet import quiet
 from edgeae_export._source import Source
-from edgeae_runtime import Autoencoder, Manifest, load
+from edgeae_runtime import Autoencoder, load
 from edgeae_runtime._engines import ENGINE_FORMATS
 from edgeae_runtime._files import new_folder
 from edgeae_runtime._manifest import Floats
@@ -47,12 +48,13 @@ def run_demo(out: Path, *, force: bool, epoch_bar: EpochBar, say: Callable[[str]
             trained = train(data, config, progress=progress)
         trained.save(folder / "digits.run")
         (folder / "digits.run" / LOSS_PLOT_NAME).rename(folder / LOSS_PLOT_NAME)
-        manifest = export(trained.source, folder / "digits.edgeae")
+        judged: list[Judged] = []
+        export_source(trained.source, folder / "digits.edgeae", Options(), report=judged.extend)
         rows = trained.held_out
         latencies = _latencies(folder / "digits.edgeae", trained.source, rows[0])
         autoencoder = load(folder / "digits.edgeae")
         _draw(folder, autoencoder, rows)
-    say(format_table(_table(manifest, latencies)))
+    say(format_table(_table(judged, latencies)))
     say(f"\n{out}: digits.run, digits.edgeae, {LOSS_PLOT_NAME}, reconstructions.png, latent.png")
 
 
@@ -117,9 +119,9 @@ def _time(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def _table(manifest: Manifest, latencies: dict[str, list[float]]) -> list[list[str]]:
+def _table(judged: list[Judged], latencies: dict[str, list[float]]) -> list[list[str]]:
     """Return the artifacts' table with two columns of latencies, and TensorFlow below."""
-    heading, *rows = artifact_table(manifest)
+    heading, *rows = fidelity_table(judged)
     wanted = [
         heading.index(name) for name in ("artifact", "bytes", "of float32", "error moves", "rank corr.")
     ]

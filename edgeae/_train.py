@@ -137,7 +137,7 @@ def train(
         verbose=0,
     )
     history = {name: [float(value) for value in values] for name, values in fitted.history.items()}
-    if not np.isfinite(history["loss"]).all():
+    if not np.isfinite([history["loss"], history["val_loss"]]).all():
         raise TrainingError(
             f"the loss is no longer a number in epoch {len(history['loss'])}; try a smaller --learning-rate "
             "or --scaler standard"
@@ -151,23 +151,30 @@ def _complete(config: TrainConfig, data: Data) -> TrainConfig:
     size = int(np.prod(data.values.shape[1:]))
     if config.loss == "bce" and config.scaler != "minmax":
         raise DataError("binary cross-entropy wants values in [0, 1]; use --scaler minmax with --loss bce")
-    if config.latent is None:
-        return msgspec.structs.replace(config, latent=max(1, min(DEFAULT_LATENT, size // 4)))
-    if config.latent >= size:
+    latent = config.latent or max(1, min(DEFAULT_LATENT, size // 4))
+    if latent >= size:
         warnings.warn(
-            f"a code of {config.latent} values is not smaller than the input of {size}: the network can copy "
+            f"a code of {latent} values is not smaller than the input of {size}: the network can copy "
             "its input instead of learning its structure, and then nothing looks abnormal",
             EdgeaeWarning,
             stacklevel=3,
         )
-    return config
+    return msgspec.structs.replace(config, latent=latent)
+
+
+class _StopWithoutNumbers(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+    """Ends the training when a loss is NaN or infinite; Keras's own callback for that also prints."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        if not np.isfinite(list(logs.values())).all():
+            self.model.stop_training = True
 
 
 def _callbacks(
     config: TrainConfig, progress: Callable[[int, dict[str, float]], None] | None
 ) -> list[keras.callbacks.Callback]:
     callbacks: list[keras.callbacks.Callback] = [
-        keras.callbacks.TerminateOnNaN(),
+        _StopWithoutNumbers(),
         keras.callbacks.EarlyStopping("val_loss", patience=config.patience, restore_best_weights=True),
     ]
     if progress is not None:

@@ -7,17 +7,10 @@ from edgeae_runtime import __version__
 if TYPE_CHECKING:
     from ._export import export
     from ._gate import Limits
-    from ._source import Run, Source, load_run
 
-__all__ = ["Limits", "Run", "Source", "__version__", "export", "load_run"]
+__all__ = ["Limits", "__version__", "export"]
 
-_HOMES = {
-    "Limits": "_gate",
-    "Run": "_source",
-    "Source": "_source",
-    "export": "_export",
-    "load_run": "_source",
-}
+_HOMES = {"Limits": "_gate", "export": "_export"}
 
 
 def __getattr__(name: str) -> Any:

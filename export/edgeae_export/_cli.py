@@ -4,16 +4,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeae_runtime import Scaler
 from edgeae_runtime._files import check_target
-from edgeae_runtime._manifest import FORMATS, Artifact, Format, Manifest, Precision
+from edgeae_runtime._manifest import FORMATS, PRECISIONS, Artifact
 from edgeae_runtime._results import format_table
 
 from ._quiet import import_tensorflow
 
-STATIC_PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+if TYPE_CHECKING:
+    from ._artifacts import Judged
 
 
 class _Choices(click.ParamType[tuple[str, ...]]):
@@ -37,43 +40,135 @@ class _Choices(click.ParamType[tuple[str, ...]]):
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path(path_type=Path), required=False)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The bundle, NAME.edgeae.")
 @click.option(
-    "--formats", type=_Choices(FORMATS), default=",".join(FORMATS), show_default=True, help="File formats."
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Normal samples that the model was not trained on; a run folder has its own.",
+)
+@click.option("--encoder", type=click.Path(path_type=Path), help="Encoder's model file, instead of MODEL.")
+@click.option("--decoder", type=click.Path(path_type=Path), help="Decoder's model file, instead of MODEL.")
+@click.option("--latent-layer", metavar="NAME", help="Layer whose output is the code, if it is not found.")
+@click.option(
+    "--raw-range",
+    type=float,
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Raw values that a model file sees as 0 and 1, such as 0 255; a run folder has its own scaler.",
+)
+@click.option(
+    "--formats",
+    type=_Choices(FORMATS),
+    default="onnx,tflite",
+    show_default=True,
+    help="Of onnx, tflite, and c (for TensorFlow Lite Micro).",
 )
 @click.option(
     "--precisions",
-    type=_Choices(STATIC_PRECISIONS),
-    default=",".join(STATIC_PRECISIONS),
+    type=_Choices(PRECISIONS),
+    default="float32,int8",
     show_default=True,
-    help="Number formats of the network's layers.",
+    help="Of float32, float16, dynamic and int8, for onnx and tflite.",
 )
+@click.option("--recipe", default="auto", show_default=True, help="How to quantize; auto tries several.")
+@click.option(
+    "--threshold",
+    default="quantile:0.99",
+    show_default=True,
+    help="Rule for the thresholds: quantile:Q, sigma:K, max, max:FACTOR, or f1 with --labels.",
+)
+@click.option(
+    "--labels", type=click.Path(path_type=Path), help="0 (normal) or 1 (anomalous) for each row of --data."
+)
+@click.option("--max-error-change", type=float, help="Limit: median relative change of the error.")
+@click.option("--min-rank-correlation", type=float, help="Limit: Spearman correlation of the errors.")
+@click.option("--min-cosine", type=float, help="Limit: mean cosine of the embeddings.")
+@click.option("--zip", "as_zip", is_flag=True, help="Write one uncompressed zip file instead of a folder.")
+@click.option("--keep-passing", is_flag=True, help="Write the faithful artifacts though others are not.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
 def export(
-    run: Path, out: Path, formats: tuple[Format, ...], precisions: tuple[Precision, ...], force: bool
+    model: Path | None, out: Path, encoder: Path | None, decoder: Path | None, **settings: Any
 ) -> None:
-    """Export the trained autoencoder in the folder RUN to a bundle for the device.
+    """Export a trained autoencoder to a bundle for the device.
 
-    Every file is compared with the float Keras model on held-out rows. Where one differs by more than
-    the limits allow, nothing is written and the exit status is 3.
+    MODEL is a folder made by `edgeae train`, a .keras file, or a .h5 file of Keras 2. Every artifact is
+    compared with the float Keras model on held-out rows. Where one differs by more than the limits allow,
+    the exit status is 3 and nothing is written, unless --keep-passing is given. The limits that options
+    set hold for the quantized artifacts.
 
     \b
     Examples:
       edgeae export pump.run --out pump.edgeae
-      edgeae export pump.run --out pump.edgeae --formats onnx --precisions float32
+      edgeae export old.h5 --data normal.csv --out pump.edgeae --threshold sigma:3
+      edgeae export --encoder e.keras --decoder d.keras --data images.npy --raw-range 0 255 --out x.edgeae
     """
-    check_target(out, force=force)
+    check_target(out, force=settings["force"])
+    pair = (encoder, decoder)
+    if (model is None) == (encoder is None) or (encoder is None) != (decoder is None):
+        raise click.UsageError("name a MODEL, or both --encoder and --decoder")
     import_tensorflow()
-    from ._export import export as run_export
-    from ._source import load_run
+    from ._artifacts import Options
+    from ._export import export_source, open_source
+    from ._thresholds import Rule
 
-    with _bar(3 * len(formats) * len(precisions)) as step:
-        exported = run_export(
-            load_run(run), out, formats=formats, precisions=precisions, force=force, progress=step
+    options = Options(
+        formats=settings["formats"],
+        precisions=settings["precisions"],
+        recipe=settings["recipe"],
+        rule=Rule.parse(settings["threshold"]),
+        limits=_limits(settings),
+    )
+    source = open_source(
+        model or pair,
+        settings["data"],
+        labels=settings["labels"],
+        scaler=_scaler(settings["raw_range"]),
+        latent_layer=settings["latent_layer"],
+    )
+    with _bar(len(options.kinds())) as step:
+        manifest = export_source(
+            source,
+            out,
+            options,
+            as_zip=settings["as_zip"],
+            keep_passing=settings["keep_passing"],
+            force=settings["force"],
+            progress=step,
+            report=lambda judged: click.echo("\n" + format_table(fidelity_table(judged))),
         )
-    click.echo(format_table(artifact_table(exported)))
-    click.echo(f"{out}: {len(exported.artifacts)} artifacts, all faithful")
+    refused = len(options.kinds()) - len(manifest.artifacts)
+    click.echo(
+        f"\n{out}: {len(manifest.artifacts)} faithful artifacts" + (f", {refused} refused" if refused else "")
+    )
+    if refused:
+        raise SystemExit(3)
+
+
+def _limits(settings: dict[str, Any]) -> Any:
+    """Return the limits, with those of the quantized precisions as the options say."""
+    from dataclasses import replace
+
+    from ._gate import DEFAULT_LIMITS
+
+    names = {
+        "error_median": "max_error_change",
+        "rank_correlation": "min_rank_correlation",
+        "embedding_cosine": "min_cosine",
+    }
+    changes = {field: settings[option] for field, option in names.items() if settings[option] is not None}
+    return {
+        p: limits if p == "float32" else replace(limits, **changes) for p, limits in DEFAULT_LIMITS.items()
+    }
+
+
+def _scaler(raw_range: tuple[float, float] | None) -> Scaler:
+    if raw_range is None:
+        return Scaler(kind="none", offset=(0.0,), gain=(1.0,))
+    low, high = raw_range
+    if not low < high:
+        raise click.UsageError(f"--raw-range: {low:g} is not below {high:g}")
+    return Scaler(kind="minmax", offset=(low,), gain=(1 / (high - low),))
 
 
 @contextmanager
@@ -89,30 +184,40 @@ def _bar(steps: int) -> Iterator[Callable[[str], None]]:
         yield lambda artifact: bar.update(1, artifact)
 
 
-def artifact_table(manifest: Manifest) -> list[list[str]]:
-    """Return a heading and one row of text an artifact: its size and its fidelity."""
+def fidelity_table(judged: "list[Judged]") -> list[list[str]]:
+    """Return a heading and one row of text an artifact: its status, its size and its fidelity."""
+    sizes = {j.artifact.path: j.artifact.bytes for j in judged}
     heading = [
         "artifact",
+        "status",
         "bytes",
         "of float32",
+        "recipe",
         "error moves",
         "p99",
         "rank corr.",
         "cosine",
+        "max diff",
         "false alarms",
+        "at float's",
     ]
-    return [heading, *(_row(artifact, manifest) for artifact in manifest.artifacts)]
+    return [heading, *(_row(j.artifact, "refused" if j.violations else "ok", sizes) for j in judged)]
 
 
-def _row(artifact: Artifact, manifest: Manifest) -> list[str]:
-    fidelity, twin = artifact.fidelity, manifest.find(artifact.role, "float32", artifact.format)
+def _row(artifact: Artifact, status: str, sizes: dict[str, int]) -> list[str]:
+    fidelity = artifact.fidelity
+    twin = sizes.get(f"{artifact.role}.float32.{artifact.format}")
     return [
         artifact.path,
+        status,
         f"{artifact.bytes:,}",
-        "" if twin is None else f"{artifact.bytes / twin.bytes:.3f}",
+        "" if twin is None else f"{artifact.bytes / twin:.3f}",
+        "" if artifact.recipe is None else artifact.recipe.name,
         f"{fidelity.error_median:.4%}",
         f"{fidelity.error_p99:.3%}",
         f"{fidelity.rank_correlation:.6f}",
         "" if fidelity.embedding_cosine is None else f"{fidelity.embedding_cosine:.6f}",
+        "" if fidelity.reconstruction_max is None else f"{fidelity.reconstruction_max:.2g}",
         f"{fidelity.false_alarms:.2%}",
+        f"{fidelity.false_alarms_reference:.2%}",
     ]

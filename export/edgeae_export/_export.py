@@ -1,48 +1,33 @@
-"""The pipeline: convert, quantize, judge, pack."""
+"""The pipeline: make every artifact, judge it, and pack the faithful ones."""
 
 import hashlib
 import io
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgeae_runtime import Artifact, DataError, FidelityError, Manifest
-from edgeae_runtime._engines import ENGINE_FORMATS, load_engine
-from edgeae_runtime._files import check_target, new_folder
+from edgeae_runtime import DataError, FidelityError, Manifest, Scaler
+from edgeae_runtime._data import as_samples, read
+from edgeae_runtime._files import check_target, new_file, new_folder
 from edgeae_runtime._manifest import (
     FORMAT_VERSION,
-    FORMATS,
     GOLDEN_NAME,
     MANIFEST_NAME,
-    ROLES,
-    TENSORS,
-    Floats,
     Format,
     Precision,
-    Role,
-    artifact_name,
     encode_manifest,
 )
-from edgeae_runtime._verify import golden_key
 
-from . import _onnx, _tflite
-from ._gate import DEFAULT_LIMITS, Limits, Reference, choose_threshold
-from ._quiet import quiet
-from ._rounding import round_weights
-from ._source import Source
+from ._artifacts import Judged, Options, Workshop
+from ._gate import DEFAULT_LIMITS, Limits
+from ._source import UNSCALED, Source, from_models, load_keras, load_run
+from ._thresholds import Rule
 
-LEAST_ROWS = 20
-"""Held-out rows below which neither a calibration nor a threshold means anything."""
-MOST_CALIBRATION_ROWS = 1024
-GOLDEN_ROWS = 8
-
-_CONVERTERS: dict[Format, ModuleType] = {"onnx": _onnx, "tflite": _tflite}
 _PRODUCERS = (
     "edgeae",
     "tensorflow",
@@ -53,153 +38,198 @@ _PRODUCERS = (
     "ai-edge-litert",
     "ai-edge-quantizer",
 )
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """An artifact before it is judged."""
-
-    role: Role
-    precision: Precision
-    format: Format
-    content: bytes
-
-    @property
-    def path(self) -> str:
-        return artifact_name(self.role, self.precision, self.format)
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The date of every entry of a zip file, so that the same content gives the same bytes."""
 
 
 def export(
-    source: Source,
-    path: Path,
+    model: Any,
+    data: Any,
+    path: str | Path,
     *,
-    formats: Sequence[Format] = FORMATS,
+    labels: Any = None,
+    scaler: Scaler = UNSCALED,
+    latent_layer: str | None = None,
+    formats: Sequence[Format] = ("onnx", "tflite"),
     precisions: Sequence[Precision] = ("float32", "int8"),
+    recipe: str = "auto",
+    threshold: str = "quantile:0.99",
     limits: dict[Precision, Limits] | None = None,
+    as_zip: bool = False,
+    keep_passing: bool = False,
     force: bool = False,
-    progress: Callable[[str], None] = lambda step: None,
 ) -> Manifest:
-    """Export an autoencoder to a bundle; nothing is written unless every artifact is faithful.
+    """Export any Keras autoencoder to a bundle.
 
     Args:
-        source: the autoencoder, from `load_run`.
-        path: the bundle's folder, ``NAME.edgeae``.
-        formats: which of ``onnx`` and ``tflite``.
-        precisions: which of ``float32`` and ``int8``.
+        model: a Keras model, a pair of encoder and decoder, or the path of a run folder or model file.
+        data: normal samples that the model was not trained on, in raw units: an array (n, *shape) or
+            (n, size), or a file; None takes a run folder's own held-out rows.
+        path: the bundle, ``NAME.edgeae``.
+        labels: (n,) of 0 for normal and 1 for anomalous samples; needed for the rule ``f1``.
+        scaler: from raw units to those that the model was trained on; a run folder has its own.
+        latent_layer: name of the layer whose output is the code, where it cannot be found.
+        formats: of ``onnx``, ``tflite`` and ``c``.
+        precisions: of ``float32``, ``float16``, ``dynamic`` and ``int8``.
+        recipe: name of a quantization recipe, or ``auto``.
+        threshold: ``quantile:Q``, ``sigma:K``, ``max``, ``max:FACTOR`` or ``f1``.
         limits: per precision, instead of the defaults.
+        as_zip: write one uncompressed zip file instead of a folder.
+        keep_passing: write the artifacts that are faithful even where others are not.
         force: replace a bundle that is already there.
-        progress: called with the name of each artifact before it is made.
 
     Raises:
         OutputError: the target exists and ``force`` is false, or it cannot be written.
-        DataError: too few held-out rows, or the model gives NaN on them.
-        FidelityError: an artifact is outside the limits.
+        RunError, ModelError: the model cannot be read, split or converted.
+        DataError: the data do not fit, are too few, or make the model give NaN.
+        RecipeError, RuleError: an unknown recipe or threshold rule.
+        FidelityError: an artifact is outside the limits (or all are, with ``keep_passing``).
+    """
+    target = Path(path)
+    check_target(target, force=force)
+    source = open_source(model, data, labels=labels, scaler=scaler, latent_layer=latent_layer)
+    options = Options(
+        formats=tuple(formats),
+        precisions=tuple(precisions),
+        recipe=recipe,
+        rule=Rule.parse(threshold),
+        limits={**DEFAULT_LIMITS, **(limits or {})},
+    )
+    return export_source(source, target, options, as_zip=as_zip, keep_passing=keep_passing, force=force)
+
+
+def open_source(
+    model: Any,
+    data: Any,
+    *,
+    labels: Any = None,
+    scaler: Scaler = UNSCALED,
+    latent_layer: str | None = None,
+) -> Source:
+    """Gather what an export starts from; arguments and errors are those of `export`."""
+    features = None
+    rows: NDArray[Any] | None
+    if isinstance(data, str | Path):
+        table = read(Path(data))
+        rows, features = table.values, table.features
+    else:
+        rows = None if data is None else as_samples(data, where="data")
+    if isinstance(model, str | Path) and Path(model).is_dir():
+        run = load_run(Path(model), latent_layer=latent_layer)
+        if rows is None:
+            return run
+        source = from_models((run.encoder, run.decoder), rows, scaler=run.scaler, features=run.input.features)
+    elif rows is None:
+        raise DataError("a model file has no held-out rows of its own; pass normal samples with --data")
+    else:
+        models = model if isinstance(model, tuple | list) else (model,)
+        loaded = tuple(load_keras(Path(m)) if isinstance(m, str | Path) else m for m in models)
+        source = from_models(loaded, rows, scaler=scaler, features=features, latent_layer=latent_layer)
+    return source if labels is None else _label(source, labels)
+
+
+def _label(source: Source, labels: Any) -> Source:
+    """Part the rows of a source into normal ones and anomalies."""
+    found = read(Path(labels)).values if isinstance(labels, str | Path) else np.asarray(labels)
+    flags: NDArray[Any] = found.reshape(-1)
+    if len(flags) != len(source.rows) or not np.isin(flags, (0, 1)).all():
+        raise DataError(
+            f"labels: expected {len(source.rows)} values of 0 (normal) or 1 (anomalous), found {len(flags)} "
+            f"with the values {', '.join(map(str, np.unique(flags)[:5]))}"
+        )
+    return Source(
+        source.encoder,
+        source.decoder,
+        source.scaler,
+        source.input,
+        source.rows[flags == 0],
+        source.rows[flags == 1],
+    )
+
+
+def export_source(
+    source: Source,
+    path: Path,
+    options: Options,
+    *,
+    as_zip: bool = False,
+    keep_passing: bool = False,
+    force: bool = False,
+    progress: Callable[[str], None] = lambda artifact: None,
+    report: Callable[[list[Judged]], None] = lambda judged: None,
+) -> Manifest:
+    """Make, judge and write; see `export`.
+
+    Args:
+        source: the autoencoder.
+        path: the bundle.
+        options: what to make.
+        as_zip: as for `export`.
+        keep_passing: as for `export`.
+        force: as for `export`.
+        progress: called with each artifact's name before it is made.
+        report: called with all artifacts, faithful or not, before anything is written.
     """
     check_target(path, force=force)
-    calibration_rows, judged_rows = _split(source.rows)
-    reference = Reference.of(source, judged_rows)
-    drafts = list(_convert(source, formats, precisions, Reference.of(source, calibration_rows), progress))
-    golden: dict[str, Floats] = {
-        "input": judged_rows[:GOLDEN_ROWS].astype(np.float32),
-        "embedding": reference.embedding[:GOLDEN_ROWS],
-    }
-    artifacts, violations = [], {}
-    for draft in drafts:
-        artifact, outside = _judge(draft, reference, judged_rows, golden, limits or DEFAULT_LIMITS)
-        artifacts.append(artifact)
-        if outside:
-            violations[artifact.path] = outside
-    if violations:
-        refused = "; ".join(f"{name}: {', '.join(found)}" for name, found in violations.items())
+    workshop = Workshop(source, options)
+    judged = []
+    for role, precision, file_format in options.kinds():
+        progress(f"{role}.{precision}.{file_format}")
+        judged.append(workshop.make(role, precision, file_format))
+    report(judged)
+    kept = [j for j in judged if not j.violations]
+    refused = [j for j in judged if j.violations]
+    if not kept or (refused and not keep_passing):
+        reasons = "; ".join(f"{j.artifact.path}: {', '.join(j.violations)}" for j in refused)
         raise FidelityError(
-            f"{path}: not written, {len(violations)} of {len(artifacts)} artifacts refused: {refused}"
+            f"{path}: not written, {len(refused)} of {len(judged)} artifacts refused: {reasons}; try another "
+            "--recipe, leave that precision out, or write the others with --keep-passing"
         )
-    golden_bytes = _pack(golden)
-    manifest = Manifest(
+    files = _bundle_files(workshop, kept)
+    manifest = _manifest(workshop, kept, files)
+    for judgement in kept:
+        files[judgement.artifact.path] = judgement.content
+    files[MANIFEST_NAME] = encode_manifest(manifest)
+    _write(files, path, as_zip=as_zip, force=force)
+    return manifest
+
+
+def _bundle_files(workshop: Workshop, kept: list[Judged]) -> dict[str, bytes]:
+    """Return what the bundle holds besides the artifacts and the manifest."""
+    golden = dict(workshop.golden)
+    files: dict[str, bytes] = {}
+    for judged in kept:
+        golden.update(judged.golden)
+        files.update(judged.files)
+    stream = io.BytesIO()
+    np.savez(stream, **golden)  # type: ignore[arg-type]  # numpy's stub takes the names for allow_pickle
+    files[GOLDEN_NAME] = stream.getvalue()  # numpy dates every entry 1980, so equal arrays give equal bytes
+    return files
+
+
+def _manifest(workshop: Workshop, kept: list[Judged], files: dict[str, bytes]) -> Manifest:
+    source, reference = workshop.source, workshop.reference
+    normal = reference.error[~workshop.anomalous]
+    return Manifest(
         format_version=FORMAT_VERSION,
         input=source.input,
         scaler=source.scaler,
         latent_size=reference.embedding.shape[1],
         error="mse",
-        reference=choose_threshold(reference.error),
-        golden_sha256=hashlib.sha256(golden_bytes).hexdigest(),
-        artifacts=tuple(artifacts),
+        reference=workshop.options.rule.choose(normal, reference.error[workshop.anomalous]),
+        files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
+        artifacts=tuple(judged.artifact for judged in kept),
         producer={name: version(name) for name in _PRODUCERS},
     )
-    with new_folder(path, force=force) as folder:
-        for draft in drafts:
-            (folder / draft.path).write_bytes(draft.content)
-        (folder / GOLDEN_NAME).write_bytes(golden_bytes)
-        (folder / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
-    return manifest
 
 
-def _split(rows: Any) -> tuple[Any, Any]:
-    """Return rows to calibrate on and others to judge on and to take the thresholds from."""
-    if len(rows) < LEAST_ROWS:
-        raise DataError(
-            f"{len(rows)} held-out rows are too few to calibrate and to set a threshold, at least "
-            f"{LEAST_ROWS} are needed; train on more rows or with a larger --validation-split"
-        )
-    half = len(rows) // 2
-    return rows[:half][:MOST_CALIBRATION_ROWS], rows[half:]
-
-
-def _convert(
-    source: Source,
-    formats: Sequence[Format],
-    precisions: Sequence[Precision],
-    calibration: Reference,
-    progress: Callable[[str], None],
-) -> Iterator[_Draft]:
-    """Yield the artifacts; quantized ones are made from a copy whose weights are rounded already.
-
-    The decoder is calibrated on what the encoder gives.
-    """
-    raw = np.ascontiguousarray(source.scaler.unscale(calibration.scaled))
-    rounded = round_weights(source, calibration.scaled) if "int8" in precisions else source
-    for file_format, role in itertools.product(formats, ROLES):
-        converter = _CONVERTERS[file_format]
-        for precision in precisions:
-            progress(artifact_name(role, precision, file_format))
-            with quiet():
-                if precision == "float32":
-                    content = converter.convert(source, role)
-                else:
-                    inputs = calibration.embedding if role == "decoder" else raw
-                    content = converter.quantize(converter.convert(rounded, role), role, inputs)
-            yield _Draft(role, precision, file_format, content)
-
-
-def _judge(
-    draft: _Draft, reference: Reference, rows: Any, golden: dict[str, Floats], limits: dict[Precision, Limits]
-) -> tuple[Artifact, list[str]]:
-    """Run an artifact in the engine that the device will use; add its outputs to the golden ones."""
-    name = next(engine for engine, kind in ENGINE_FORMATS.items() if kind == draft.format)
-    engine = load_engine(name, draft.content, draft.role, threads=1)
-    batch = reference.embedding if draft.role == "decoder" else rows
-    batch = np.ascontiguousarray(batch, dtype=np.float32).reshape(-1, *engine.shape)
-    outputs = engine.run(batch)
-    threshold, fidelity = reference.judge(draft.role, outputs)
-    artifact = Artifact(
-        role=draft.role,
-        precision=draft.precision,
-        format=draft.format,
-        path=draft.path,
-        bytes=len(draft.content),
-        sha256=hashlib.sha256(draft.content).hexdigest(),
-        opset=_onnx.OPSET if draft.format == "onnx" else None,
-        fidelity=fidelity,
-        threshold=threshold,
-    )
-    few = engine.run(batch[:GOLDEN_ROWS])
-    for tensor, values in zip(TENSORS[draft.role][1], few, strict=True):
-        golden[golden_key(artifact, tensor)] = values
-    return artifact, limits[draft.precision].violations(fidelity)
-
-
-def _pack(arrays: dict[str, Floats]) -> bytes:
-    """Return an uncompressed npz; numpy dates every entry 1980-01-01, so equal arrays give equal bytes."""
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for allow_pickle
-    return stream.getvalue()
+def _write(files: dict[str, bytes], path: Path, *, as_zip: bool, force: bool) -> None:
+    if not as_zip:
+        with new_folder(path, force=force) as folder:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+        return
+    check_target(path, force=force)
+    with new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)

@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from edgeae_runtime import DataError, Fidelity, Threshold, reconstruction_error
 from edgeae_runtime._manifest import Floats, Precision, Role
 
 from ._source import Source
+from ._thresholds import DEFAULT_RULE, Rule
 
-QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)
-THRESHOLD_QUANTILE = 0.99
 PREDICT_ROWS = 1024
 
 
@@ -50,6 +50,10 @@ DEFAULT_LIMITS: dict[Precision, Limits] = {
 }
 
 
+MICRO_LIMITS = Limits(error_median=0.05, rank_correlation=0.99, embedding_cosine=0.99)
+"""Of the bare autoencoder with int8 in and out, where the input and the reconstruction are rounded too."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """What the float Keras model says of some rows; everything an artifact is compared with."""
@@ -84,8 +88,22 @@ class Reference:
             raise DataError("the Keras model gives NaN or infinity on the held-out rows; train it again")
         return cls(source, scaled, code.reshape(len(code), -1), reconstruction, error)
 
-    def judge(self, role: Role, outputs: list[Floats]) -> tuple[Threshold, Fidelity]:
-        """Compare an artifact's outputs for the same rows; return its own threshold and its fidelity."""
+    def judge(
+        self,
+        role: Role,
+        outputs: list[Floats],
+        *,
+        rule: Rule = DEFAULT_RULE,
+        anomalous: NDArray[np.bool_] | None = None,
+    ) -> tuple[Threshold, Fidelity]:
+        """Compare an artifact's outputs for the same rows; return its own threshold and its fidelity.
+
+        Args:
+            role: of the artifact.
+            outputs: its tensors in order, in float; an autoencoder's reconstruction in scaled units.
+            rule: for the thresholds.
+            anomalous: which rows are known anomalies, (n,); the others are normal.
+        """
         embedding, reconstruction = None, None
         if role == "scorer":
             embedding, error = outputs[0], outputs[1].astype(np.float64)
@@ -93,11 +111,16 @@ class Reference:
             embedding = outputs[0]
             code = embedding.reshape(-1, *self.source.decoder.input_shape[1:])
             error = reconstruction_error(self.scaled, _predict(self.source.decoder, code))
+        elif role == "autoencoder":
+            embedding, reconstruction = outputs[0], outputs[1].reshape(self.scaled.shape)
+            error = reconstruction_error(self.scaled, reconstruction)
         else:
             raw = outputs[0].reshape(-1, *self.source.input.shape)
             reconstruction = self.source.scaler.scale(raw).reshape(self.scaled.shape)
             error = reconstruction_error(self.scaled, reconstruction)
-        threshold = choose_threshold(error)
+        normal = np.full(len(error), True) if anomalous is None else ~anomalous
+        threshold = rule.choose(error[normal], error[~normal])
+        reference = rule.choose(self.error[normal], self.error[~normal])
         # where the model is near perfect, float32's rounding is all that is left of the error
         floor = 1e-10 * float(np.mean(np.square(self.scaled, dtype=np.float64)))
         change = np.abs(error - self.error) / np.maximum(self.error, floor)
@@ -110,19 +133,9 @@ class Reference:
             reconstruction_max=(
                 None if reconstruction is None else float(np.abs(reconstruction - self.reconstruction).max())
             ),
-            false_alarms=float(np.mean(error > threshold.value)),
-            false_alarms_reference=float(np.mean(error > choose_threshold(self.error).value)),
+            false_alarms=float(np.mean(error[normal] > threshold.value)),
+            false_alarms_reference=float(np.mean(error[normal] > reference.value)),
         )
-
-
-def choose_threshold(error: Any) -> Threshold:
-    """Return the threshold for errors of held-out normal rows, (n,)."""
-    return Threshold(
-        rule=f"quantile:{THRESHOLD_QUANTILE}",
-        value=float(np.quantile(error, THRESHOLD_QUANTILE)),
-        rows=len(error),
-        quantiles={str(q): float(np.quantile(error, q)) for q in QUANTILES},
-    )
 
 
 def _predict(model: Any, batch: Floats) -> Floats:

@@ -5,6 +5,7 @@ functions, so ONNX and TFLite files say the same.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,18 @@ import tensorflow as tf
 from edgeae_runtime import Input, Scaler
 from edgeae_runtime._manifest import Floats, Role
 
+from ._rebuild import unroll
 from ._source import Source
 
 CLIP = 1e6
 """In scaled units. TFLite's converter folds a scaler into the first layer's weights, after which the raw
 input is what gets quantized and the error moves by several hundred percent. A clip between the two stops
 it; no reading of a fitted scaler comes near this bound."""
+
+
+def unrolled(source: Source, *kinds: type) -> Source:
+    """Return the autoencoder with its recurrent layers unrolled; see `edgeae_export._rebuild.unroll`."""
+    return replace(source, encoder=unroll(source.encoder, *kinds), decoder=unroll(source.decoder, *kinds))
 
 
 def role_function(source: Source, role: Role, *, clip: bool) -> Callable[[Any], dict[str, Any]]:
@@ -62,7 +69,16 @@ def role_function(source: Source, role: Role, *, clip: bool) -> Callable[[Any], 
             "error": tf.reduce_mean(squared, axis=list(range(1, len(squared.shape)))),
         }
 
-    function = {"encoder": encoder_role, "decoder": decoder_role, "scorer": scorer_role}[role]
+    def autoencoder_role(input: Any) -> dict[str, Any]:
+        embedding = encode(input)
+        return {"embedding": embedding, "reconstruction": decode(embedding)}
+
+    function = {
+        "encoder": encoder_role,
+        "decoder": decoder_role,
+        "scorer": scorer_role,
+        "autoencoder": autoencoder_role,
+    }[role]
     name, shape = ("embedding", (code_size,)) if role == "decoder" else ("input", sample_shape)
     signature = [tf.TensorSpec([None, *shape], tf.float32, name=name)]
     traced: Callable[[Any], dict[str, Any]] = tf.function(function, input_signature=signature)

@@ -5,14 +5,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
 import onnx
 import tf2onnx
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from edgeae_runtime import Recipe
 from edgeae_runtime._manifest import TENSORS, Floats, Role
 
-from ._graphs import role_function
+from ._graphs import role_function, unrolled
 from ._source import Source
 
 OPSET = 17
@@ -21,50 +31,89 @@ OPSET = 17
 LAYERS = ["MatMul", "Gemm", "Conv", "ConvTranspose"]
 """What is quantized. The scaler, the activations and the error stay in float."""
 
+DYNAMIC_LAYERS = ["MatMul", "Gemm", "LSTM"]
+"""What can be quantized at run time; ONNX Runtime's dynamic convolution is slower than its float one."""
+
 CALIBRATION_BATCH = 128
+PERCENTILE = 99.99
+"""Of the activations that are kept unclipped by percentile calibration."""
+
+_METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "percentile": CalibrationMethod.Percentile,
+    "entropy": CalibrationMethod.Entropy,
+}
 
 
 def convert(source: Source, role: Role) -> bytes:
     """Return the float32 ONNX model of a role."""
-    function: Any = role_function(source, role, clip=False)
+    function: Any = role_function(unrolled(source, keras.layers.GRU), role, clip=False)
     model, _ = tf2onnx.convert.from_function(function, input_signature=function.input_signature, opset=OPSET)
     return _finish(model)
 
 
-def quantize(model: bytes, role: Role, calibration: Floats) -> bytes:
-    """Return the int8 twin of a float32 model: QDQ, weights per channel, activations unsigned.
+def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> bytes:
+    """Return the quantized twin of a float32 model.
 
     A layer's output is left in float where the next operation is not a layer, which halves the damage
-    and is no slower. The code is left in float too: it has few values, and all of the reconstruction
-    hangs on them.
+    and is no slower.
 
     Args:
-        model: from `convert`.
+        model: from `convert`, of a source whose weights are rounded as the recipe says.
         role: of the model.
         calibration: rows for the model's input, (n, *shape).
+        recipe: how.
     """
     with tempfile.TemporaryDirectory() as folder:
         prepared, quantized = Path(folder, "prepared.onnx"), Path(folder, "quantized.onnx")
         # symbolic shapes need sympy and serve transformers; what is wanted here is the fusion to Gemm
         quant_pre_process(onnx.load_from_string(model), str(prepared), skip_symbolic_shape=True)
+        per_channel = recipe.granularity == "channel"
+        if recipe.calibration is None:
+            quantize_dynamic(str(prepared), str(quantized), DYNAMIC_LAYERS, per_channel)
+            return _finish(onnx.load(str(quantized)))
         quantize_static(
             str(prepared),
             str(quantized),
             _Rows(TENSORS[role][0], calibration),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=LAYERS,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
+            per_channel=per_channel,
+            activation_type=QuantType.QUInt8 if recipe.activations == "unsigned" else QuantType.QInt8,
             weight_type=QuantType.QInt8,
-            extra_options={"OpTypesToExcludeOutputQuantization": LAYERS},
+            calibrate_method=_METHODS[recipe.calibration],
+            extra_options={"OpTypesToExcludeOutputQuantization": LAYERS, "CalibPercentile": PERCENTILE},
         )
         result = onnx.load(str(quantized))
-    _round_only_into_layers(result.graph)
+    _round_only_into_layers(result.graph, recipe)
     return _finish(result)
 
 
-def _round_only_into_layers(graph: onnx.GraphProto) -> None:
-    """Let everything but a layer read its tensors unrounded, and the layer behind the code too.
+def to_float16(model: bytes) -> bytes:
+    """Return a model whose layers' weights are kept in half precision and restored when it is loaded.
+
+    Arithmetic stays in float32: few small processors have fast float16, and the scaler's offsets and the
+    error would not survive it.
+    """
+    result = onnx.load_from_string(model)
+    graph = result.graph
+    weights = {name for node in graph.node if node.op_type in (*LAYERS, "LSTM", "GRU") for name in node.input}
+    for constant in [
+        c for c in graph.initializer if c.name in weights and c.data_type == onnx.TensorProto.FLOAT
+    ]:
+        half = onnx.numpy_helper.from_array(
+            onnx.numpy_helper.to_array(constant).astype(np.float16), f"{constant.name}_float16"
+        )
+        graph.initializer.remove(constant)
+        graph.initializer.append(half)
+        graph.node.insert(
+            0, onnx.helper.make_node("Cast", [half.name], [constant.name], to=onnx.TensorProto.FLOAT)
+        )
+    return _finish(result)
+
+
+def _round_only_into_layers(graph: onnx.GraphProto, recipe: Recipe) -> None:
+    """Let everything but a layer read its tensors unrounded; where so asked, the layer behind the code too.
 
     The quantizer sends all readers of a layer's input through the rounding, the error among them: it
     would compare the reconstruction with a rounded input, clipped to the range seen in calibration.
@@ -74,16 +123,20 @@ def _round_only_into_layers(graph: onnx.GraphProto) -> None:
         n.output[0]: n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in rounding
     }
     original = {name: rounding[node.input[0]].input[0] for name, node in restoring.items()}
-    code = {"embedding", original.get("embedding")}
+    code = {"embedding", original.get("embedding")} if recipe.float_code else set()
     for node in graph.node:
         for i, name in enumerate(node.input):
             if name in original and (node.op_type not in LAYERS or original[name] in code):
                 node.input[i] = original[name]
-    renamed = {original[o.name]: o.name for o in graph.output if o.name in original}
-    read = {name for node in graph.node for name in node.input} - set(renamed)
-    unread = [n for name, n in restoring.items() if name not in read]
-    for node in (*unread, *(rounding[n.input[0]] for n in unread)):
+    read = {name for node in graph.node for name in node.input}
+    unread = [node for name, node in restoring.items() if name not in read]
+    for node in (*unread, *(rounding[node.input[0]] for node in unread)):
         graph.node.remove(node)
+    renamed = {}  # an output keeps its name, and now is the tensor before the rounding
+    for output in graph.output:
+        if output.name in original:
+            renamed[original[output.name]] = output.name
+            renamed[output.name] = f"{output.name}_rounded"
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]

@@ -17,6 +17,8 @@ MODEL_NAME = "autoencoder.keras"
 RUN_NAME = "run.json"
 HOLDOUT_NAME = "holdout.npy"
 
+UNSCALED = Scaler(kind="none", offset=(0.0,), gain=(1.0,))
+
 
 class RunError(EdgeaeError):
     """A run folder is missing, incomplete, or not what `edgeae train` writes."""
@@ -43,29 +45,88 @@ class Source:
     input: Input
     rows: NDArray[Any]
     """Held-out normal samples (n, *shape) in raw units, for calibration, thresholds and the gate."""
+    anomalies: NDArray[Any] | None = None
+    """Samples (m, *shape) known to be anomalies, for the threshold rule ``f1``."""
 
 
-def load_run(path: Path) -> Source:
+def load_run(path: Path, *, latent_layer: str | None = None) -> Source:
     """Read a run folder.
 
     Raises:
         RunError: it is missing or incomplete.
+        ModelError: see `edgeae_export._split.split`.
     """
-    import keras
-
     for name in (RUN_NAME, MODEL_NAME, HOLDOUT_NAME):
         if not (path / name).is_file():
             raise RunError(f"{path}: not a run folder ({name} is missing); make one with `edgeae train`")
     try:
         run = msgspec.json.decode((path / RUN_NAME).read_bytes(), type=Run)
         rows = np.load(path / HOLDOUT_NAME, allow_pickle=False)
-        model = keras.saving.load_model(path / MODEL_NAME, compile=False)
-        encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
-    except (msgspec.DecodeError, ValueError, OSError, EOFError, TypeError, KeyError) as error:
-        first_line = next(iter(str(error).splitlines()), "")
-        raise RunError(f"{path}: cannot be read ({first_line}); train it again") from error
+    except (msgspec.DecodeError, ValueError, OSError, EOFError) as error:
+        raise RunError(f"{path}: cannot be read ({_first_line(error)}); train it again") from error
     if rows.shape[1:] != run.input.shape:
         raise DataError(
             f"{path}: {HOLDOUT_NAME} has rows {rows.shape[1:]}, {RUN_NAME} says {run.input.shape}"
         )
+    from ._split import split
+
+    encoder, decoder = split(load_keras(path / MODEL_NAME), latent_layer)
     return Source(encoder, decoder, run.scaler, run.input, rows)
+
+
+def from_models(
+    models: tuple[Any, ...],
+    rows: NDArray[Any],
+    *,
+    scaler: Scaler = UNSCALED,
+    features: tuple[str, ...] | None = None,
+    latent_layer: str | None = None,
+) -> Source:
+    """Take an autoencoder, or an encoder and a decoder, made by any script.
+
+    Args:
+        models: one Keras model, or encoder and decoder.
+        rows: normal samples that the model was not trained on, (n, *shape) or (n, size), in raw units.
+        scaler: from raw units to those that the model was trained on; none by default.
+        features: names along the last axis.
+        latent_layer: name of the layer whose output is the code, for one model.
+
+    Raises:
+        ModelError: see `edgeae_export._split`.
+        DataError: the rows do not fit the model's input.
+    """
+    from ._split import ModelError, prepare_pair, split
+
+    encoder, decoder = split(models[0], latent_layer) if len(models) == 1 else prepare_pair(*models)
+    shape = tuple(encoder.input_shape[1:])
+    if None in shape:
+        raise ModelError(f"the model's input {shape} has a free axis; build it with a fixed shape")
+    size = int(np.prod(shape))
+    if int(np.prod(rows.shape[1:])) != size:
+        raise DataError(f"the model takes samples of shape {shape}, the data have {rows.shape[1:]}")
+    return Source(encoder, decoder, scaler, Input(shape=shape, features=features), rows.reshape(-1, *shape))
+
+
+def load_keras(path: Path) -> Any:
+    """Read a ``.keras`` file, or an ``.h5``/``.hdf5`` file of Keras 2, without its training settings.
+
+    Raises:
+        RunError: it is missing, damaged, or needs code that is not at hand.
+    """
+    import keras
+
+    if not path.is_file():
+        raise RunError(f"{path}: no such model file")
+    if path.suffix not in (".keras", ".h5", ".hdf5"):
+        raise RunError(f"{path}: unknown model format {path.suffix!r}; use a .keras, .h5 or .hdf5 file")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras lets through whatever the file's reader or a layer raises
+        raise RunError(
+            f"{path}: Keras cannot read it ({_first_line(error)}); where it has layers of your own, load "
+            "it in Python and call edgeae_export.export with the model"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

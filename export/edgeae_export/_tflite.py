@@ -6,24 +6,57 @@ quantizer works by operator and by name, so the scaler and the error stay in flo
 
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from ai_edge_litert.tools import flatbuffer_utils
-from ai_edge_quantizer import qtyping, quantizer
+from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from edgeae_runtime import Recipe
 from edgeae_runtime._manifest import TENSORS, Floats, Role
 
-from ._graphs import role_function
+from ._graphs import role_function, unrolled
 from ._source import Source
 
 SIGNATURE = "serving_default"
 
+_KINDS = {
+    qtyping.BuiltinOperator.FULLY_CONNECTED: qtyping.TFLOperationName.FULLY_CONNECTED,
+    qtyping.BuiltinOperator.CONV_2D: qtyping.TFLOperationName.CONV_2D,
+    qtyping.BuiltinOperator.DEPTHWISE_CONV_2D: qtyping.TFLOperationName.DEPTHWISE_CONV_2D,
+    qtyping.BuiltinOperator.TRANSPOSE_CONV: qtyping.TFLOperationName.CONV_2D_TRANSPOSE,
+}
+"""What is quantized. The scaler, the activations and the error stay in float."""
+
 
 def convert(source: Source, role: Role) -> bytes:
     """Return the float32 TFLite model of a role: built-in operators only, one signature."""
-    function: Any = role_function(source, role, clip=True)
+    with _converter(role_function(unrolled(source), role, clip=True)) as converter:
+        return bytes(converter.convert())
+
+
+def convert_int8(source: Source, calibration: Floats) -> bytes:
+    """Return the bare autoencoder for microcontrollers: every tensor int8, input and outputs too.
+
+    Args:
+        source: the autoencoder, its weights rounded already.
+        calibration: rows in scaled units, (n, *input shape of the encoder).
+    """
+    with _converter(role_function(unrolled(source), "autoencoder", clip=False)) as converter:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ({"input": row[np.newaxis]} for row in calibration)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+        return bytes(converter.convert())
+
+
+@contextmanager
+def _converter(function: Any) -> Iterator[Any]:
+    """Yield TensorFlow's converter for a function, as one signature with named tensors."""
     concrete = function.get_concrete_function()
     frozen = convert_variables_to_constants_v2(concrete)  # else the weights become resource variables
     names = sorted(concrete.structured_outputs)  # the order in which freezing flattens a dictionary
@@ -35,52 +68,72 @@ def convert(source: Source, role: Role) -> bytes:
     signature = module.call.get_concrete_function(**{spec.name: spec})
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={SIGNATURE: signature})
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        return bytes(converter.convert())
+        yield tf.lite.TFLiteConverter.from_saved_model(folder)
 
 
-def quantize(model: bytes, role: Role, calibration: Floats) -> bytes:
-    """Return the int8 twin of a float32 model.
+def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> bytes:
+    """Return the quantized twin of a float32 model.
 
     Weights are int8 per channel. Activations are int8 with calibrated ranges, except where rounding
-    would go straight into the embedding or the reconstruction: the layers before and after the code and
-    the last one take their input's range at run time and leave their output in float.
+    would go straight into the embedding or the reconstruction: with a float code, the layers before and
+    after the code and the last one take their input's range at run time and leave their output in float.
 
     Args:
-        model: from `convert`.
+        model: from `convert`, of a source whose weights are rounded as the recipe says.
         role: of the model.
         calibration: rows for the model's input, (n, *shape).
+        recipe: how.
     """
     session = quantizer.Quantizer(model)
-    dense = qtyping.TFLOperationName.FULLY_CONNECTED
     layers, exposed = _layers(model, role)
-    for name in layers:
-        if name in exposed:
-            session.add_dynamic_config(_exactly(name), dense, num_bits=8)
+    for name, kind in layers:
+        if recipe.calibration is None or (recipe.float_code and name in exposed):
+            session.add_dynamic_config(_exactly(name), kind, num_bits=8)
         else:
-            session.add_static_config(_exactly(name), dense, activation_num_bits=8, weight_num_bits=8)
+            session.add_static_config(_exactly(name), kind, activation_num_bits=8, weight_num_bits=8)
     rows = {SIGNATURE: [{TENSORS[role][0]: calibration}]}
     return bytes(
         session.quantize(session.calibrate(rows) if session.need_calibration else None).quantized_model
     )
 
 
-def _layers(model: bytes, role: Role) -> tuple[list[str], set[str]]:
-    """Return the fully-connected layers by output tensor in order of execution, and the exposed ones."""
+def to_float16(model: bytes) -> bytes:
+    """Return a model whose layers' weights are kept in half precision; scaler and error stay in float32."""
+    session = quantizer.Quantizer(model)
+    layers, _ = _layers(model, "encoder")
+    for name, kind in layers:
+        session.update_quantization_recipe(
+            _exactly(name),
+            kind,
+            qtyping.OpQuantizationConfig(
+                weight_tensor_config=qtyping.TensorQuantizationConfig(
+                    num_bits=16, dtype=qtyping.TensorDataType.FLOAT
+                ),
+                compute_precision=qtyping.ComputePrecision.FLOAT,
+                explicit_dequantize=True,
+            ),
+            algorithm_manager.AlgorithmName.FLOAT_CASTING,
+        )
+    return bytes(session.quantize().quantized_model)
+
+
+def _layers(model: bytes, role: Role) -> tuple[list[tuple[str, Any]], set[str]]:
+    """Return each layer's output tensor and kind in order of execution, and which ones are exposed."""
     content: Any = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
-    (graph,) = content.subgraphs
+    graph = content.subgraphs[0]
     embedding = next(
         (o.tensorIndex for o in content.signatureDefs[0].outputs if o.name == b"embedding"), None
     )
-    before: list[str] = []
-    after: list[str] = []
+    before: list[tuple[str, Any]] = []
+    after: list[tuple[str, Any]] = []
     current = after if role == "decoder" else before
     for operator in graph.operators:
-        if content.operatorCodes[operator.opcodeIndex].builtinCode == qtyping.BuiltinOperator.FULLY_CONNECTED:
-            current.append(graph.tensors[operator.outputs[0]].name.decode())
+        kind = _KINDS.get(content.operatorCodes[operator.opcodeIndex].builtinCode)
+        if kind is not None:
+            current.append((graph.tensors[operator.outputs[0]].name.decode(), kind))
         if embedding in operator.outputs:
             current = after
-    return before + after, {*before[-1:], *after[:1], *after[-1:]}
+    return before + after, {name for name, _ in (*before[-1:], *after[:1], *after[-1:])}
 
 
 def _exactly(name: str) -> str:

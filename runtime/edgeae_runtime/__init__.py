@@ -8,7 +8,17 @@
 from ._autoencoder import Autoencoder, Detection, load
 from ._bundle import Bundle
 from ._errors import BundleError, DataError, EdgeaeError, EngineError, FidelityError, OutputError
-from ._manifest import Artifact, Fidelity, Input, Manifest, Scaler, Threshold, reconstruction_error
+from ._manifest import (
+    Artifact,
+    Fidelity,
+    Input,
+    Manifest,
+    Recipe,
+    Scaler,
+    Threshold,
+    Trial,
+    reconstruction_error,
+)
 from ._verify import Check, verify
 
 __version__ = "0.1.0"
@@ -28,8 +38,10 @@ __all__ = [
     "Input",
     "Manifest",
     "OutputError",
+    "Recipe",
     "Scaler",
     "Threshold",
+    "Trial",
     "__version__",
     "load",
     "reconstruction_error",

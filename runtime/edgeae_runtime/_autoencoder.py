@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._bundle import Bundle
 from ._data import as_samples
-from ._engines import ENGINE_FORMATS, Engine, load_engine
+from ._engines import ENGINE_FORMATS, Engine, load_engine, run_batches
 from ._errors import BundleError, DataError
 from ._manifest import PRECISIONS, Artifact, Floats, Manifest, Precision, Role, Threshold
 
@@ -17,9 +17,6 @@ EngineName: TypeAlias = Literal["auto", "onnxruntime", "litert"]
 PrecisionName: TypeAlias = Precision | Literal["auto"]
 
 Kind = TypeVar("Kind", bound=np.generic)
-
-BATCH_ROWS = 1024
-"""Rows given to an engine at once: enough to be efficient, little enough for a small device's memory."""
 
 
 class Detection(NamedTuple):
@@ -152,10 +149,7 @@ class Autoencoder:
     def _run(self, role: Role, rows: NDArray[np.generic]) -> list[Floats]:
         engine = self._engines.get(role) or self._load(role)
         batch = np.ascontiguousarray(rows, dtype=np.float32).reshape(-1, *engine.shape)
-        if len(batch) <= BATCH_ROWS:
-            return engine.run(batch)
-        parts = [engine.run(batch[i : i + BATCH_ROWS]) for i in range(0, len(batch), BATCH_ROWS)]
-        return [np.concatenate(part) for part in zip(*parts, strict=True)]
+        return run_batches(engine, batch, self.precision, ENGINE_FORMATS[self.engine])
 
     def _load(self, role: Role) -> Engine:
         content = self._bundle.read_artifact(self._artifact(role))
@@ -177,7 +171,7 @@ def _choose(bundle: Bundle, engine: EngineName, precision: PrecisionName) -> tup
     """Return the first pair of engine and precision that the bundle has, in order of preference."""
     engines = list(ENGINE_FORMATS) if engine == "auto" else [engine]
     precisions: list[Precision] = ["int8", *PRECISIONS] if precision == "auto" else [precision]
-    held = {(a.format, a.precision) for a in bundle.manifest.artifacts}
+    held = {(a.format, a.precision) for a in bundle.manifest.artifacts if a.role != "autoencoder"}
     for name in engines:
         for kind in precisions:
             if (ENGINE_FORMATS[name], kind) in held:

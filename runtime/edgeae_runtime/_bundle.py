@@ -44,7 +44,7 @@ class Bundle:
     def read_golden(self) -> bytes:
         """Return the bytes of the golden inputs and outputs; errors as for `read_artifact`."""
         content = self._read(GOLDEN_NAME)
-        self._check(GOLDEN_NAME, content, self.manifest.golden_sha256)
+        self._check(GOLDEN_NAME, content, self.manifest.files.get(GOLDEN_NAME, ""))
         return content
 
     def _read(self, name: str) -> bytes:

@@ -3,15 +3,23 @@
 Both are imported when the first artifact is loaded, not before.
 """
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ._errors import EngineError
-from ._manifest import TENSORS, Floats, Format, Role
+from ._manifest import TENSORS, Floats, Format, Precision, Role
 
 ENGINE_FORMATS: dict[str, Format] = {"onnxruntime": "onnx", "litert": "tflite"}
 """Which artifact format each engine runs."""
+
+
+BATCH_ROWS = 1024
+"""Rows given to an engine at once: enough to be efficient, little enough for a small device's memory."""
 
 
 class Engine(Protocol):
@@ -43,10 +51,27 @@ def load_engine(name: str, content: bytes, role: Role, threads: int) -> Engine:
         raise EngineError(f"{name} cannot load the {role}: {error}") from error
 
 
+def run_batches(
+    engine: Engine, batch: NDArray[Any], precision: Precision, file_format: Format
+) -> list[NDArray[Any]]:
+    """Run any number of rows, a bounded number at a time.
+
+    A dynamic ONNX model takes the range of its activations over all rows of a call: a row would get
+    another score in other company. Such a model is given one row at a time.
+    """
+    limit = 1 if (precision, file_format) == ("dynamic", "onnx") else BATCH_ROWS
+    if len(batch) <= limit:
+        return engine.run(batch)
+    parts = [engine.run(batch[i : i + limit]) for i in range(0, len(batch), limit)]
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
 class _OnnxRuntime:
     """ONNX Runtime on CPU: sequential and without spinning, which is what a small model wants."""
 
     def __init__(self, content: bytes, role: Role, threads: int) -> None:
+        # its Linux builds report usage to their maker; a device in the field must not
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -19,9 +19,9 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 GOLDEN_NAME = "golden.npz"
 
-Role: TypeAlias = Literal["encoder", "decoder", "scorer"]
+Role: TypeAlias = Literal["encoder", "decoder", "scorer", "autoencoder"]
 Precision: TypeAlias = Literal["float32", "float16", "dynamic", "int8"]
-Format: TypeAlias = Literal["onnx", "tflite"]
+Format: TypeAlias = Literal["onnx", "tflite", "c"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -31,8 +31,12 @@ TENSORS: dict[Role, tuple[str, tuple[str, ...]]] = {
     "encoder": ("input", ("embedding",)),
     "decoder": ("embedding", ("reconstruction",)),
     "scorer": ("input", ("embedding", "error")),
+    "autoencoder": ("input", ("embedding", "reconstruction")),
 }
-"""Each role's input tensor and its output tensors, in order; the names are the same in every format."""
+"""Each role's input tensor and its output tensors, in order; the names are the same in every format.
+
+The ``autoencoder`` is the bare network for microcontrollers: int8 in and out, scaled units.
+"""
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -130,6 +134,29 @@ class Fidelity(_Strict, frozen=True, kw_only=True):
     """Share of the rows above the float model's threshold."""
 
 
+class Recipe(_Strict, frozen=True, kw_only=True):
+    """A choice of how the network's layers are quantized."""
+
+    name: str
+    calibration: Literal["minmax", "percentile", "entropy"] | None
+    """How activation ranges are found; None where they are taken at run time."""
+    granularity: Literal["channel", "tensor"]
+    """What shares a weight scale."""
+    rounding: Literal["compensated", "nearest"]
+    """Of the weights; see `edgeae_export`'s documentation."""
+    activations: Literal["unsigned", "signed"]
+    float_code: bool
+    """Whether the layers around the code keep it, and the last layer its output, in float."""
+
+
+class Trial(_Strict, frozen=True, kw_only=True):
+    """What one recipe gave when the best was looked for."""
+
+    recipe: str
+    error_median: float
+    rank_correlation: float
+
+
 class Artifact(_Strict, frozen=True, kw_only=True):
     """One model file of the bundle."""
 
@@ -141,8 +168,10 @@ class Artifact(_Strict, frozen=True, kw_only=True):
     sha256: str
     opset: int | None = None
     """ONNX operator set; absent for TFLite."""
-    recipe: str | None = None
-    """Name of the quantization recipe; absent for float artifacts."""
+    recipe: Recipe | None = None
+    """Absent for float artifacts."""
+    trials: tuple[Trial, ...] = ()
+    """All recipes that were tried, this one included."""
     fidelity: Fidelity
     threshold: Threshold
 
@@ -163,7 +192,8 @@ class Manifest(_Strict, frozen=True, kw_only=True):
     """The reconstruction error's formula; see `reconstruction_error`."""
     reference: Threshold
     """The float Keras model's own threshold."""
-    golden_sha256: str
+    files: dict[str, str]
+    """SHA-256 by name of what is not an artifact itself, such as the golden inputs."""
     artifacts: tuple[Artifact, ...]
     producer: dict[str, str]
     """Versions of the packages that made the bundle."""

@@ -1,0 +1,271 @@
+"""Making one artifact after another from a source, each judged as the device will run it."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeae_runtime import Artifact, DataError, Recipe, Trial
+from edgeae_runtime._engines import ENGINE_FORMATS, load_engine, run_batches
+from edgeae_runtime._errors import EdgeaeWarning
+from edgeae_runtime._manifest import TENSORS, Floats, Format, Precision, Role, artifact_name
+from edgeae_runtime._verify import golden_key
+
+from . import _micro, _onnx, _tflite
+from ._gate import DEFAULT_LIMITS, MICRO_LIMITS, Limits, Reference
+from ._quiet import quiet
+from ._recipes import MICRO, TIE, check_recipe, recipes_for
+from ._rounding import round_weights
+from ._source import Source
+from ._split import ModelError, find_unconvertible
+from ._thresholds import DEFAULT_RULE, Rule
+
+LEAST_ROWS = 20
+"""Held-out rows below which neither a calibration nor a threshold means anything."""
+MOST_CALIBRATION_ROWS = 1024
+GOLDEN_ROWS = 8
+LEAST_EXPLAINED = 0.1
+"""Share of the rows' variance that a model which knows such rows explains at the very least."""
+
+_ROLES: tuple[Role, ...] = ("encoder", "decoder", "scorer")
+_CONVERTERS: dict[Format, ModuleType] = {"onnx": _onnx, "tflite": _tflite}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to export, and how near to the float model it must be."""
+
+    formats: tuple[Format, ...] = ("onnx", "tflite")
+    precisions: tuple[Precision, ...] = ("float32", "int8")
+    recipe: str = "auto"
+    """Name of the quantization recipe; ``auto`` tries the sensible ones and keeps the best."""
+    rule: Rule = DEFAULT_RULE
+    """For the thresholds."""
+    limits: dict[Precision, Limits] = field(default_factory=lambda: DEFAULT_LIMITS)
+
+    def kinds(self) -> list[tuple[Role, Precision, Format]]:
+        """Return what will be made, in order."""
+        return [
+            *((r, p, f) for f in self.formats if f != "c" for p in self.precisions for r in _ROLES),
+            *((("autoencoder", "int8", f) for f in ("tflite", "c")) if "c" in self.formats else ()),
+        ]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An artifact with its content and what the gate says of it."""
+
+    artifact: Artifact
+    content: bytes
+    violations: list[str]
+    """What is outside the limits, with the figures; empty for a faithful artifact."""
+    golden: dict[str, NDArray[Any]]
+    """Its inputs, where they are its own, and outputs for the golden rows."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """What belongs beside it."""
+
+
+class Workshop:
+    """Makes the artifacts of one source; what they share is computed once."""
+
+    def __init__(self, source: Source, options: Options) -> None:
+        """Split the rows, run the Keras model on them, and check that they are fit to calibrate on.
+
+        Raises:
+            DataError: too few rows, all of them the same, or the model gives NaN on them.
+            RecipeError: no recipe of that name for what is exported.
+            (warning) EdgeaeWarning: the model hardly reconstructs the rows.
+        """
+        check_recipe(options.recipe, [(f, p) for _, p, f in options.kinds()])
+        self.source, self.options = source, options
+        calibration, judged = _split(source.rows)
+        self.calibration = Reference.of(source, calibration)
+        _check_rows(self.calibration)
+        known = () if source.anomalies is None else (source.anomalies,)
+        self.rows = np.ascontiguousarray(np.concatenate([judged, *known]), dtype=np.float32)
+        self.anomalous = np.arange(len(self.rows)) >= len(judged)
+        self.reference = Reference.of(source, self.rows)
+        self._chosen: dict[tuple[Precision, Format], tuple[Recipe, tuple[Trial, ...]]] = {}
+
+    @property
+    def golden(self) -> dict[str, NDArray[Any]]:
+        """The inputs that all artifacts share: raw rows, and Keras's embedding of them."""
+        return {"input": self.rows[:GOLDEN_ROWS], "embedding": self.reference.embedding[:GOLDEN_ROWS]}
+
+    def make(self, role: Role, precision: Precision, file_format: Format) -> Judged:
+        """Make and judge one artifact.
+
+        Raises:
+            ModelError: the format cannot hold one of the model's layers.
+        """
+        if file_format == "c":
+            return self._c_source(self.make("autoencoder", precision, "tflite"))
+        if role == "autoencoder":
+            with quiet():
+                content = _tflite.convert_int8(self._rounded, self.calibration.scaled)
+            return self._judge(role, precision, file_format, content, MICRO)
+        if precision in ("float32", "float16"):
+            content = self._float(role, file_format)
+            if precision == "float16":
+                with quiet():
+                    content = _CONVERTERS[file_format].to_float16(content)
+            return self._judge(role, precision, file_format, content)
+        recipe, trials = self._choose(precision, file_format)
+        content = self._quantized(role, file_format, recipe)
+        return self._judge(role, precision, file_format, content, recipe, trials if role == "scorer" else ())
+
+    def _choose(self, precision: Precision, file_format: Format) -> tuple[Recipe, tuple[Trial, ...]]:
+        """Return the recipe under which the scorer's error moves least; the first of those that tie."""
+        kind = (precision, file_format)
+        if kind not in self._chosen:
+            recipes = recipes_for(file_format, precision, self.options.recipe)
+            judged = [
+                self._judge("scorer", precision, file_format, self._quantized("scorer", file_format, r), r)
+                for r in recipes
+            ]
+            faithful = [j for j in judged if not j.violations] or judged
+            best = min(j.artifact.fidelity.error_median for j in faithful)
+            chosen = next(j for j in faithful if j.artifact.fidelity.error_median <= TIE * best)
+            assert chosen.artifact.recipe is not None
+            trials = tuple(_trial(j.artifact) for j in judged)
+            self._chosen[kind] = chosen.artifact.recipe, trials
+        return self._chosen[kind]
+
+    def _float(self, role: Role, file_format: Format) -> bytes:
+        return _convert(self.source, role, file_format)
+
+    def _quantized(self, role: Role, file_format: Format, recipe: Recipe) -> bytes:
+        source = self._rounded if recipe.rounding == "compensated" else self.source
+        model = _convert(source, role, file_format)
+        calibration = self.calibration.embedding if role == "decoder" else self._raw_calibration
+        with quiet():
+            content: bytes = _CONVERTERS[file_format].quantize(model, role, calibration, recipe)
+        return content
+
+    @cached_property
+    def _rounded(self) -> Source:
+        return round_weights(self.source, self.calibration.scaled)
+
+    @cached_property
+    def _raw_calibration(self) -> Floats:
+        rows, _ = _split(self.source.rows)
+        return np.ascontiguousarray(rows, dtype=np.float32).reshape(self.calibration.scaled.shape)
+
+    def _judge(
+        self,
+        role: Role,
+        precision: Precision,
+        file_format: Format,
+        content: bytes,
+        recipe: Recipe | None = None,
+        trials: tuple[Trial, ...] = (),
+    ) -> Judged:
+        """Run an artifact in the engine that the device will use, and compare it with Keras."""
+        name = next(engine for engine, kind in ENGINE_FORMATS.items() if kind == file_format)
+        engine = load_engine(name, content, role, threads=1)
+        batch: NDArray[Any] = self.reference.embedding if role == "decoder" else self.rows
+        own_input: dict[str, NDArray[Any]] = {}
+        restore = None
+        if role == "autoencoder":
+            restore = _micro.quantizations(content)
+            batch = restore["input"].quantize(self.reference.scaled)
+            own_input["input"] = batch[:GOLDEN_ROWS]
+        batch = batch.reshape(-1, *engine.shape)
+        outputs = run_batches(engine, batch, precision, file_format)
+        real = outputs
+        if restore is not None:
+            real = [restore[t].restore(o) for t, o in zip(TENSORS[role][1], outputs, strict=True)]
+        threshold, fidelity = self.reference.judge(
+            role, real, rule=self.options.rule, anomalous=self.anomalous
+        )
+        artifact = Artifact(
+            role=role,
+            precision=precision,
+            format=file_format,
+            path=artifact_name(role, precision, file_format),
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            opset=_onnx.OPSET if file_format == "onnx" else None,
+            recipe=recipe,
+            trials=trials,
+            fidelity=fidelity,
+            threshold=threshold,
+        )
+        few = run_batches(engine, batch[:GOLDEN_ROWS], precision, file_format)
+        tensors = {**own_input, **dict(zip(TENSORS[role][1], few, strict=True))}
+        limits = MICRO_LIMITS if role == "autoencoder" else self.options.limits[precision]
+        golden = {golden_key(artifact, tensor): values for tensor, values in tensors.items()}
+        return Judged(artifact, content, limits.violations(fidelity), golden)
+
+    def _c_source(self, model: Judged) -> Judged:
+        """Return the microcontroller's model as C source, with its header beside it."""
+        artifact = model.artifact
+        latent = self.reference.embedding.shape[1]
+        files = _micro.c_files(
+            model.content, self.source.scaler, self.source.input, latent, artifact.threshold
+        )
+        content = files.pop(_micro.SOURCE_NAME)
+        as_c = msgspec.structs.replace(
+            artifact,
+            format="c",
+            path=_micro.SOURCE_NAME,
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+        )
+        return Judged(as_c, content, model.violations, {}, files)
+
+
+def _convert(source: Source, role: Role, file_format: Format) -> bytes:
+    """Convert in float; where that fails, name the layer that cannot be converted."""
+    converter = _CONVERTERS[file_format]
+    try:
+        with quiet():
+            content: bytes = converter.convert(source, role)
+            return content
+    except Exception as error:  # the converters raise types of their own, private ones among them
+        blame = find_unconvertible(source, lambda s: converter.convert(s, "scorer"))
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ModelError(f"{file_format} cannot hold {blame or 'the ' + role}: {reason}") from error
+
+
+def _split(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return rows to calibrate on and others to judge on and to take the thresholds from."""
+    if len(rows) < LEAST_ROWS:
+        raise DataError(
+            f"{len(rows)} held-out rows are too few to calibrate and to set a threshold, at least "
+            f"{LEAST_ROWS} are needed; give more rows (for a run: train with a larger --validation-split)"
+        )
+    half = len(rows) // 2
+    return rows[:half][:MOST_CALIBRATION_ROWS], rows[half:]
+
+
+def _check_rows(calibration: Reference) -> None:
+    """Refuse rows that say nothing about ranges; warn of rows that the model does not know."""
+    spread = float(np.var(calibration.scaled, axis=0, dtype=np.float64).mean())
+    if spread == 0:
+        raise DataError("the calibration rows are all the same; pass real, varied rows")
+    explained = 1 - float(np.mean(calibration.error)) / spread
+    if explained < LEAST_EXPLAINED:
+        warnings.warn(
+            f"the model explains {max(explained, 0):.0%} of the variance of the calibration rows: they are "
+            "unlike what it was trained on, or not in its units; ranges and thresholds taken from "
+            "them will not fit",
+            EdgeaeWarning,
+            stacklevel=2,
+        )
+
+
+def _trial(artifact: Artifact) -> Trial:
+    assert artifact.recipe is not None
+    fidelity = artifact.fidelity
+    return Trial(
+        recipe=artifact.recipe.name,
+        error_median=fidelity.error_median,
+        rank_correlation=fidelity.rank_correlation,
+    )

@@ -1,0 +1,236 @@
+"""From one Keras model, or two, to a deterministic encoder and decoder."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from edgeae_runtime import EdgeaeError, Input
+
+from ._rebuild import graph_nodes, is_graph, rebuild, simplify
+from ._source import Source
+
+SAMPLES = 400
+"""Times that a random layer is called to find its mean."""
+MOST_DEVIATIONS = 6.0
+"""How far the average of the samples may be from the mean, in standard errors."""
+
+_SHAPE_ONLY = (
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+    keras.layers.Activation,
+    keras.layers.BatchNormalization,
+)
+
+
+class ModelError(EdgeaeError):
+    """The Keras model is not an autoencoder that can be exported."""
+
+
+def split(model: Any, latent_layer: str | None = None) -> tuple[Any, Any]:
+    """Split an autoencoder at its bottleneck: the narrowest tensor that every path runs through.
+
+    Args:
+        model: Functional or Sequential, or subclassed with the attributes ``encoder`` and ``decoder``.
+        latent_layer: name of the layer whose output is the code, instead.
+
+    Returns:
+        Encoder and decoder, flat and simplified; a variational code is replaced by its mean.
+
+    Raises:
+        ModelError: no bottleneck, more than one, or no layer of that name; with the layers to choose from.
+    """
+    if not is_graph(model):
+        encoder, decoder = getattr(model, "encoder", None), getattr(model, "decoder", None)
+        if not isinstance(encoder, keras.Model) or not isinstance(decoder, keras.Model):
+            raise ModelError(
+                f"{model.name}: a subclassed model has no graph to split and this one has no `encoder` and "
+                "`decoder`; pass both, with --encoder and --decoder"
+            )
+        return prepare_pair(encoder, decoder)
+    flat = simplify(rebuild(model, _replace_sampling))
+    if len(flat.inputs) != 1 or len(flat.outputs) != 1:
+        raise ModelError(
+            f"{model.name}: has {len(flat.inputs)} inputs and {len(flat.outputs)} outputs, an autoencoder "
+            "has one of each; pass --encoder and --decoder"
+        )
+    code = _code_tensor(flat, latent_layer)
+    return keras.Model(flat.inputs[0], code, name="encoder"), keras.Model(
+        code, flat.outputs[0], name="decoder"
+    )
+
+
+def prepare_pair(encoder: Any, decoder: Any) -> tuple[Any, Any]:
+    """Return an encoder and a decoder simplified; of several outputs of an encoder, the mean is kept.
+
+    Raises:
+        ModelError: the two do not fit, or it is not clear which output is the code.
+    """
+    encoder, decoder = (
+        simplify(rebuild(model, _replace_sampling)) if is_graph(model) else model
+        for model in (encoder, decoder)
+    )
+    outputs = keras.tree.flatten(encoder.output)
+    if len(outputs) > 1:
+        encoder = keras.Model(encoder.inputs, _mean_output(encoder, outputs), name="encoder")
+    if tuple(encoder.output_shape[1:]) != tuple(decoder.input_shape[1:]):
+        raise ModelError(
+            f"the encoder gives {encoder.output_shape[1:]}, the decoder takes {decoder.input_shape[1:]}; "
+            "pass two models that fit"
+        )
+    return encoder, decoder
+
+
+def find_unconvertible(source: Source, convert: Callable[[Source], object]) -> str | None:
+    """Return which layer a converter refuses, trying each one alone; None where all pass.
+
+    Args:
+        source: an autoencoder that could not be converted.
+        convert: raises where it cannot convert a source.
+    """
+    for model in (source.encoder, source.decoder):
+        for layer in getattr(model, "layers", []):
+            if isinstance(layer, keras.layers.InputLayer):
+                continue
+            (node, *_) = [n for n in graph_nodes(model) if n.operation is layer] or [None]
+            if node is None or len(node.input_tensors) != 1:
+                continue
+            given = keras.Input(batch_shape=node.input_tensors[0].shape)
+            size = math.prod(given.shape[1:])
+            try:
+                alone = keras.Model(given, layer(given))
+                back = keras.Input(alone.output_shape[1:])
+                decoder = keras.Model(back, keras.layers.Reshape(given.shape[1:])(_resize(back, size)))
+                convert(replace(source, encoder=alone, decoder=decoder, input=Input(shape=given.shape[1:])))
+            except Exception:  # whatever it is, this layer is what it is about
+                return f"the layer {layer.name!r} ({type(layer).__name__})"
+    return None
+
+
+def _resize(tensor: Any, size: int) -> Any:
+    """Return a flat tensor of ``size`` values made of these, however many there are."""
+    return keras.layers.Dense(size)(keras.layers.Flatten()(tensor))
+
+
+def _mean_output(encoder: Any, outputs: list[Any]) -> Any:
+    """Return the output that is the code's mean: the one that occurs twice once sampling is replaced."""
+    counts = Counter(id(tensor) for tensor in outputs)
+    twice = [tensor for tensor in outputs if counts[id(tensor)] > 1]
+    named = [t for t in outputs if {"mean", "mu"} & set(t._keras_history.operation.name.lower().split("_"))]
+    for found in (twice[:1], named):
+        if len(found) == 1:
+            return found[0]
+    names = ", ".join(tensor._keras_history.operation.name for tensor in outputs)
+    raise ModelError(f"the encoder has {len(outputs)} outputs ({names}); pass one that gives the code alone")
+
+
+def _code_tensor(flat: Any, latent_layer: str | None) -> Any:
+    nodes = graph_nodes(flat)
+    if latent_layer is not None:
+        found = [node.output_tensors[0] for node in nodes if node.operation.name == latent_layer]
+        if not found:
+            names = ", ".join(node.operation.name for node in nodes)
+            raise ModelError(f"{flat.name}: no layer {latent_layer!r}; its layers are {names}")
+        if not _cuts(flat, nodes)[id(found[-1])]:
+            raise ModelError(f"{flat.name}: a path runs past the layer {latent_layer!r}; choose another")
+        return found[-1]
+    cuts = _cuts(flat, nodes)
+    inner = [node for node in nodes if node.output_tensors[0] not in (flat.inputs[0], flat.outputs[0])]
+    candidates = [
+        node for node in inner if len(node.output_tensors) == 1 and cuts[id(node.output_tensors[0])]
+    ]
+    sizes = {id(node): math.prod(node.output_tensors[0].shape[1:]) for node in candidates}
+    input_size = math.prod(flat.inputs[0].shape[1:])
+    narrow = [n for n in candidates if sizes[id(n)] == min(sizes.values()) < input_size]
+    if not narrow:
+        listed = ", ".join(f"{n.operation.name} {n.output_tensors[0].shape[1:]}" for n in inner)
+        raise ModelError(
+            f"{flat.name}: no tensor narrower than the input of {input_size} cuts every path from input to "
+            f"output (skip connections?); choose with --latent-layer from: {listed}"
+        )
+    groups = _join_chains(narrow)
+    if len(groups) > 1:
+        listed = ", ".join(n.operation.name for n in narrow)
+        raise ModelError(
+            f"{flat.name}: more than one narrowest layer; choose with --latent-layer from: {listed}"
+        )
+    return groups[0][-1].output_tensors[0]
+
+
+def _cuts(flat: Any, nodes: list[Any]) -> dict[int, bool]:
+    """Return for each tensor whether all paths from input to output run through it, by counting paths."""
+    down: Counter[int] = Counter({id(flat.inputs[0]): 1})
+    for node in nodes:
+        for output in node.output_tensors:
+            if node.input_tensors:
+                down[id(output)] = sum(down[id(tensor)] for tensor in node.input_tensors)
+    up: Counter[int] = Counter({id(flat.outputs[0]): 1})
+    for node in reversed(nodes):
+        ways = sum(up[id(output)] for output in node.output_tensors)
+        for tensor in node.input_tensors:
+            up[id(tensor)] += ways
+    total = down[id(flat.outputs[0])]
+    return {tensor: down[tensor] * up[tensor] == total for tensor in down}
+
+
+def _join_chains(nodes: list[Any]) -> list[list[Any]]:
+    """Group nodes that only reshape, activate or normalize what the one before them gave."""
+    groups: list[list[Any]] = []
+    for node in nodes:
+        before = groups[-1][-1].output_tensors[0] if groups else None
+        elementwise = isinstance(node.operation, _SHAPE_ONLY) or not getattr(node.operation, "weights", [])
+        if before is not None and elementwise and node.input_tensors[0] is before:
+            groups[-1].append(node)
+        else:
+            groups.append([node])
+    return groups
+
+
+def _replace_sampling(layer: Any) -> Any:
+    """Replace a layer that is random at inference by the input that is its mean.
+
+    Raises:
+        ModelError: the layer is random, and its mean is none of its inputs.
+    """
+    nodes = getattr(layer, "_inbound_nodes", [])
+    if not isinstance(layer, keras.layers.Layer) or not nodes or isinstance(layer, keras.layers.InputLayer):
+        return layer
+    shapes = [tensor.shape for tensor in nodes[-1].input_tensors]
+    if (
+        layer.weights
+        or not shapes
+        or any(shape[1:] != nodes[-1].output_tensors[0].shape[1:] for shape in shapes)
+    ):
+        return layer
+    random = np.random.default_rng(0)
+    inputs = [random.normal(size=(1, *shape[1:])).astype(np.float32) for shape in shapes]
+    try:
+        samples = np.stack([_call(layer, nodes[-1], inputs) for _ in range(3)])
+    except Exception:  # a layer that wants other values than these is none that samples around a mean
+        return layer
+    if (samples == samples[0]).all():
+        return layer
+    samples = np.stack([_call(layer, nodes[-1], inputs) for _ in range(SAMPLES)]).astype(np.float64)
+    error = samples.std(axis=0) / math.sqrt(SAMPLES)
+    for i, value in enumerate(inputs):
+        if (np.abs(samples.mean(axis=0) - value) <= MOST_DEVIATIONS * error + 1e-6).all():
+            return lambda *given, _index=i, **_: keras.tree.flatten(given)[_index]
+    raise ModelError(
+        f"the layer {layer.name!r} gives something else at every call and its mean is none of its inputs; "
+        "pass an --encoder that gives the same code every time"
+    )
+
+
+def _call(layer: Any, node: Any, values: list[Any]) -> Any:
+    """Call a layer as the graph does, with these values for its inputs."""
+    given = {id(tensor): value for tensor, value in zip(node.input_tensors, values, strict=True)}
+    args, kwargs = keras.tree.map_structure(
+        lambda x: given.get(id(x), x), (node.arguments.args, node.arguments.kwargs)
+    )
+    return np.asarray(
+        layer(*args, **{**kwargs, "training": False} if layer._call_has_training_arg else kwargs)
+    )
