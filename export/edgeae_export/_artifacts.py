@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeae_runtime import Artifact, DataError, Recipe, Trial
+from edgeae_runtime import Artifact, DataError, EngineError, Recipe, Trial
 from edgeae_runtime._engines import ENGINE_FORMATS, load_engine, run_batches
 from edgeae_runtime._errors import EdgeaeWarning
 from edgeae_runtime._manifest import TENSORS, Floats, Format, Precision, Role, artifact_name
@@ -20,7 +20,7 @@ from edgeae_runtime._verify import golden_key
 from . import _micro, _onnx, _tflite
 from ._gate import DEFAULT_LIMITS, MICRO_LIMITS, Limits, Reference
 from ._quiet import quiet
-from ._recipes import MICRO, TIE, check_recipe, recipes_for
+from ._recipes import MICRO, check_recipe, recipes_for
 from ._rounding import round_weights
 from ._source import Source
 from ._split import ModelError, find_unconvertible
@@ -121,17 +121,22 @@ class Workshop:
         return self._judge(role, precision, file_format, content, recipe, trials if role == "scorer" else ())
 
     def _choose(self, precision: Precision, file_format: Format) -> tuple[Recipe, tuple[Trial, ...]]:
-        """Return the recipe under which the scorer's error moves least; the first of those that tie."""
+        """Return the fastest recipe that is faithful with room to spare, or else the most faithful."""
         kind = (precision, file_format)
         if kind not in self._chosen:
             recipes = recipes_for(file_format, precision, self.options.recipe)
-            judged = [
-                self._judge("scorer", precision, file_format, self._quantized("scorer", file_format, r), r)
-                for r in recipes
-            ]
+            judged = []
+            for candidate in recipes:
+                content = self._quantized("scorer", file_format, candidate)
+                try:
+                    judged.append(self._judge("scorer", precision, file_format, content, candidate))
+                except EngineError:  # LiteRT does not run every mixture of rounded and float layers
+                    if candidate is recipes[-1] and not judged:
+                        raise
             faithful = [j for j in judged if not j.violations] or judged
-            best = min(j.artifact.fidelity.error_median for j in faithful)
-            chosen = next(j for j in faithful if j.artifact.fidelity.error_median <= TIE * best)
+            ample = self.options.limits[precision].error_median / 2
+            best = min(faithful, key=lambda j: j.artifact.fidelity.error_median)
+            chosen = next((j for j in faithful if j.artifact.fidelity.error_median <= ample), best)
             assert chosen.artifact.recipe is not None
             trials = tuple(_trial(j.artifact) for j in judged)
             self._chosen[kind] = chosen.artifact.recipe, trials

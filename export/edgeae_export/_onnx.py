@@ -1,7 +1,6 @@
 """ONNX artifacts: conversion by tf2onnx, static quantization by ONNX Runtime."""
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ LAYERS = ["MatMul", "Gemm", "Conv", "ConvTranspose"]
 DYNAMIC_LAYERS = ["MatMul", "Gemm", "LSTM"]
 """What can be quantized at run time; ONNX Runtime's dynamic convolution is slower than its float one."""
 
-CALIBRATION_BATCH = 128
 PERCENTILE = 99.99
 """Of the activations that are kept unclipped by percentile calibration."""
 
@@ -65,9 +63,12 @@ def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> b
         recipe: how.
     """
     with tempfile.TemporaryDirectory() as folder:
-        prepared, quantized = Path(folder, "prepared.onnx"), Path(folder, "quantized.onnx")
+        original, prepared, quantized = (
+            Path(folder, f"{name}.onnx") for name in ("model", "prepared", "quantized")
+        )
+        original.write_bytes(model)
         # symbolic shapes need sympy and serve transformers; what is wanted here is the fusion to Gemm
-        quant_pre_process(onnx.load_from_string(model), str(prepared), skip_symbolic_shape=True)
+        quant_pre_process(str(original), str(prepared), skip_symbolic_shape=True)
         per_channel = recipe.granularity == "channel"
         if recipe.calibration is None:
             quantize_dynamic(str(prepared), str(quantized), DYNAMIC_LAYERS, per_channel)
@@ -123,10 +124,16 @@ def _round_only_into_layers(graph: onnx.GraphProto, recipe: Recipe) -> None:
         n.output[0]: n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in rounding
     }
     original = {name: rounding[node.input[0]].input[0] for name, node in restoring.items()}
-    code = {"embedding", original.get("embedding")} if recipe.float_code else set()
+    code = {"embedding", original.get("embedding")} if recipe.float_tensors != "none" else set()
+    last = (
+        [node.name for node in graph.node if node.op_type in LAYERS][-1:]
+        if recipe.float_tensors == "ends"
+        else []
+    )
     for node in graph.node:
         for i, name in enumerate(node.input):
-            if name in original and (node.op_type not in LAYERS or original[name] in code):
+            rounded = node.op_type in LAYERS and node.name not in last
+            if name in original and (not rounded or original[name] in code):
                 node.input[i] = original[name]
     read = {name for node in graph.node for name in node.input}
     unread = [node for name, node in restoring.items() if name not in read]
@@ -146,12 +153,10 @@ def _round_only_into_layers(graph: onnx.GraphProto, recipe: Recipe) -> None:
 
 
 class _Rows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    """Feeds the calibration rows in batches, which bounds the calibrator's memory."""
+    """Feeds all calibration rows at once: the histogram calibrators want batches of one size."""
 
     def __init__(self, name: str, rows: Floats) -> None:
-        self._batches: Iterator[dict[str, Floats]] = (
-            {name: rows[i : i + CALIBRATION_BATCH]} for i in range(0, len(rows), CALIBRATION_BATCH)
-        )
+        self._batches = iter([{name: rows}])
 
     def get_next(self) -> dict[str, Floats] | None:
         return next(self._batches, None)

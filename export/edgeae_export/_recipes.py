@@ -9,7 +9,7 @@ PLAIN = Recipe(
     granularity="channel",
     rounding="nearest",
     activations="unsigned",
-    float_code=False,
+    float_tensors="none",
 )
 """What the tools do by default, applied to the layers alone."""
 COMPENSATED = Recipe(
@@ -18,7 +18,7 @@ COMPENSATED = Recipe(
     granularity="channel",
     rounding="compensated",
     activations="unsigned",
-    float_code=True,
+    float_tensors="code",
 )
 PERCENTILE = Recipe(
     name="percentile",
@@ -26,15 +26,24 @@ PERCENTILE = Recipe(
     granularity="channel",
     rounding="compensated",
     activations="unsigned",
-    float_code=True,
+    float_tensors="code",
 )
+CAREFUL = Recipe(
+    name="careful",
+    calibration="minmax",
+    granularity="channel",
+    rounding="compensated",
+    activations="unsigned",
+    float_tensors="ends",
+)
+"""For convolutions, whose last layers are small in weights and large in what they compute."""
 ENTROPY = Recipe(
     name="entropy",
     calibration="entropy",
     granularity="channel",
     rounding="compensated",
     activations="unsigned",
-    float_code=True,
+    float_tensors="code",
 )
 SIGNED = Recipe(
     name="signed",
@@ -42,7 +51,7 @@ SIGNED = Recipe(
     granularity="channel",
     rounding="compensated",
     activations="signed",
-    float_code=True,
+    float_tensors="code",
 )
 PER_TENSOR = Recipe(
     name="per-tensor",
@@ -50,7 +59,7 @@ PER_TENSOR = Recipe(
     granularity="tensor",
     rounding="nearest",
     activations="unsigned",
-    float_code=True,
+    float_tensors="code",
 )
 MICRO = Recipe(
     name="micro",
@@ -58,7 +67,7 @@ MICRO = Recipe(
     granularity="channel",
     rounding="compensated",
     activations="signed",
-    float_code=False,
+    float_tensors="none",
 )
 """Every tensor int8, input and outputs too: a microcontroller has no float kernels to fall back on."""
 DYNAMIC_PLAIN = Recipe(
@@ -67,7 +76,7 @@ DYNAMIC_PLAIN = Recipe(
     granularity="channel",
     rounding="nearest",
     activations="unsigned",
-    float_code=True,
+    float_tensors="code",
 )
 DYNAMIC = Recipe(
     name="dynamic",
@@ -75,24 +84,22 @@ DYNAMIC = Recipe(
     granularity="channel",
     rounding="compensated",
     activations="unsigned",
-    float_code=True,
+    float_tensors="code",
 )
 
 AUTO: dict[tuple[Format, Precision], tuple[Recipe, ...]] = {
-    ("onnx", "int8"): (PLAIN, COMPENSATED, PERCENTILE),
+    ("onnx", "int8"): (PLAIN, COMPENSATED, PERCENTILE, CAREFUL),
     ("onnx", "dynamic"): (DYNAMIC_PLAIN, DYNAMIC),
-    ("tflite", "int8"): (PLAIN, COMPENSATED),
+    ("tflite", "int8"): (PLAIN, COMPENSATED, CAREFUL),
     ("tflite", "dynamic"): (DYNAMIC_PLAIN, DYNAMIC),
 }
-"""What ``--recipe auto`` tries. The order is that of speed: where two are as faithful, the first wins."""
+"""What ``--recipe auto`` tries, the fastest first. The first one that uses less than half of what the limit
+on the error allows is taken; where there is none, the most faithful."""
 
 BY_NAME_ONLY: dict[tuple[Format, Precision], tuple[Recipe, ...]] = {
     ("onnx", "int8"): (ENTROPY, SIGNED, PER_TENSOR),
 }
 """Seldom better, much slower on some processors, or slow to calibrate; to be asked for."""
-
-TIE = 1.1
-"""Two recipes tie where neither moves the error by more than this factor of the other."""
 
 
 class RecipeError(EdgeaeError):

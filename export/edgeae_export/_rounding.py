@@ -4,32 +4,41 @@ Both formats quantize symmetrically per output channel. Weights that already lie
 through their quantizers unchanged, so the rounding is done here, once, for all of them.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from edgeae_runtime._manifest import Floats
 
+from ._rebuild import copy_layer, is_graph, rebuild
 from ._source import Source
 
 LEVELS = 127
 DAMPING = 0.01
 """Share of the mean diagonal that is added to it; keeps the inverse sane where inputs are always zero."""
 
+MOST_PATCHES = 20_000
+"""Positions of a convolution that are looked at; more add nothing."""
+
+_ROUNDED = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D)
+
 
 def round_weights(source: Source, scaled: Floats) -> Source:
-    """Return the autoencoder with the kernel of each of its Dense layers rounded to the int8 grid.
+    """Return the autoencoder with its layers' kernels rounded to the int8 grid.
+
+    Dense layers and convolutions; others keep their weights and are rounded to nearest later.
 
     Args:
         source: left as it is.
         scaled: calibration rows in scaled units, (n, *input shape of the encoder).
     """
-    encoder, decoder = _copy(source.encoder), _copy(source.decoder)
-    code = _round_layers(encoder, scaled)
-    _round_layers(decoder, code)
+    encoder, code = _round_layers(source.encoder, scaled)
+    decoder, _ = _round_layers(source.decoder, code)
     return replace(source, encoder=encoder, decoder=decoder)
 
 
@@ -66,30 +75,54 @@ def round_kernel(kernel: Floats, inputs: Floats) -> Floats:
     return rounded.astype(np.float32)
 
 
-def _copy(model: Any) -> Any:
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
+def _round_layers(model: Any, batch: Floats) -> tuple[Any, Floats]:
+    """Return the model with rounded copies of its layers, and what it gave for the batch before."""
+    if not is_graph(model):
+        return model, np.asarray(model(batch, training=False))
+    copies: list[Any] = []
 
+    def copy(layer: Any) -> Callable[..., Any]:
+        if not isinstance(layer, _ROUNDED):
+            kept: Callable[..., Any] = layer
+            return kept
+        copies.append(copy_layer(layer))
+        new: Callable[..., Any] = copies[-1]
+        return new
 
-def _round_layers(model: Any, batch: Floats) -> Floats:
-    """Round the model's Dense kernels in place; return its outputs as they were before."""
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dense)]
-    seen: dict[int, list[Any]] = {id(layer): [] for layer in layers}
-    calls = {id(layer): layer.call for layer in layers}
+    rounded = rebuild(model, copy)
+    seen: dict[str, list[Any]] = {layer.name: [] for layer in copies}
+    originals = {layer.name: layer.call for layer in copies}
 
-    def spy(layer: Any) -> Any:
+    def spy(name: str) -> Callable[..., Any]:
         def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            seen[id(layer)].append(np.asarray(inputs).reshape(-1, inputs.shape[-1]))
-            return calls[id(layer)](inputs, *args, **kwargs)
+            seen[name].append(inputs)
+            return originals[name](inputs, *args, **kwargs)
 
         return call
 
-    for layer in layers:
-        layer.call = spy(layer)
-    outputs: Floats = np.asarray(model(batch, training=False))
-    for layer in layers:
-        layer.call = calls[id(layer)]
-        if seen[id(layer)]:
-            layer.kernel.assign(round_kernel(layer.kernel.numpy(), np.concatenate(seen[id(layer)])))
-    return outputs
+    for layer in copies:
+        layer.call = spy(layer.name)
+    outputs: Floats = np.asarray(rounded(batch, training=False))
+    for layer in copies:
+        layer.call = originals[layer.name]
+        kernel = layer.kernel.numpy()
+        inputs = np.concatenate([_columns(layer, values) for values in seen[layer.name]])
+        flat = round_kernel(kernel.reshape(-1, kernel.shape[-1]), inputs)
+        layer.kernel.assign(flat.reshape(kernel.shape))
+    return rounded, outputs
+
+
+def _columns(layer: Any, inputs: Any) -> Floats:
+    """Return what each output position of a layer multiplies its kernel with, (n, kernel's inputs)."""
+    values = tf.convert_to_tensor(inputs)
+    if isinstance(layer, keras.layers.Dense):
+        return np.asarray(values).reshape(-1, values.shape[-1])
+    if len(values.shape) == 3:  # a series is an image of height one
+        values = values[:, tf.newaxis]
+    sizes, strides, rates = (
+        [1, *(1,) * (2 - len(each)), *each, 1]
+        for each in (layer.kernel_size, layer.strides, layer.dilation_rate)
+    )
+    patches = np.asarray(tf.image.extract_patches(values, sizes, strides, rates, layer.padding.upper()))
+    patches = patches.reshape(-1, patches.shape[-1])
+    return patches[:: -(-len(patches) // MOST_PATCHES)]

@@ -3,6 +3,7 @@
 The format of a run folder lives here, with its reader; the trainer imports it to write one.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,12 @@ def load_keras(path: Path) -> Any:
         raise RunError(f"{path}: no such model file")
     if path.suffix not in (".keras", ".h5", ".hdf5"):
         raise RunError(f"{path}: unknown model format {path.suffix!r}; use a .keras, .h5 or .hdf5 file")
+    from ._quiet import quiet
+
     try:
-        return keras.saving.load_model(path, compile=False)
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Keras 3 deprecates is the old file's own affair
+            return keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras lets through whatever the file's reader or a layer raises
         raise RunError(
             f"{path}: Keras cannot read it ({_first_line(error)}); where it has layers of your own, load "

@@ -6,6 +6,7 @@ quantizer works by operator and by name, so the scaler and the error stay in flo
 
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -75,8 +76,8 @@ def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> b
     """Return the quantized twin of a float32 model.
 
     Weights are int8 per channel. Activations are int8 with calibrated ranges, except where rounding
-    would go straight into the embedding or the reconstruction: with a float code, the layers before and
-    after the code and the last one take their input's range at run time and leave their output in float.
+    would go straight into the embedding or the reconstruction: around a float code, and in the last layer,
+    ranges are taken at run time and outputs left in float; with float ends these layers compute in float.
 
     Args:
         model: from `convert`, of a source whose weights are rounded as the recipe says.
@@ -85,9 +86,13 @@ def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> b
         recipe: how.
     """
     session = quantizer.Quantizer(model)
-    layers, exposed = _layers(model, role)
+    layers, exposed, recurrent = _layers(model, role)
     for name, kind in layers:
-        if recipe.calibration is None or (recipe.float_code and name in exposed):
+        if name in recurrent:
+            session.add_dynamic_config(_exactly(name), kind, num_bits=8)
+        elif name in exposed and recipe.float_tensors == "ends":
+            session.add_weight_only_config(_exactly(name), kind, num_bits=8)
+        elif recipe.calibration is None or (name in exposed and recipe.float_tensors == "code"):
             session.add_dynamic_config(_exactly(name), kind, num_bits=8)
         else:
             session.add_static_config(_exactly(name), kind, activation_num_bits=8, weight_num_bits=8)
@@ -100,7 +105,7 @@ def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> b
 def to_float16(model: bytes) -> bytes:
     """Return a model whose layers' weights are kept in half precision; scaler and error stay in float32."""
     session = quantizer.Quantizer(model)
-    layers, _ = _layers(model, "encoder")
+    layers, _, _ = _layers(model, "encoder")
     for name, kind in layers:
         session.update_quantization_recipe(
             _exactly(name),
@@ -117,23 +122,32 @@ def to_float16(model: bytes) -> bytes:
     return bytes(session.quantize().quantized_model)
 
 
-def _layers(model: bytes, role: Role) -> tuple[list[tuple[str, Any]], set[str]]:
-    """Return each layer's output tensor and kind in order of execution, and which ones are exposed."""
+def _layers(model: bytes, role: Role) -> tuple[list[tuple[str, Any]], set[str], set[str]]:
+    """Return each layer's output tensor and kind in order of execution; which are exposed; which recur.
+
+    Exposed are the layers before and after the code, and the last one. Layers inside an unrolled
+    recurrence share their weights; calibrated ranges would not hold for a state that feeds back.
+    """
     content: Any = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
     graph = content.subgraphs[0]
     embedding = next(
         (o.tensorIndex for o in content.signatureDefs[0].outputs if o.name == b"embedding"), None
     )
+    uses = Counter(tensor for operator in graph.operators for tensor in set(operator.inputs))
+    shared = set()
     before: list[tuple[str, Any]] = []
     after: list[tuple[str, Any]] = []
     current = after if role == "decoder" else before
     for operator in graph.operators:
         kind = _KINDS.get(content.operatorCodes[operator.opcodeIndex].builtinCode)
         if kind is not None:
-            current.append((graph.tensors[operator.outputs[0]].name.decode(), kind))
+            name = graph.tensors[operator.outputs[0]].name.decode()
+            current.append((name, kind))
+            if uses[operator.inputs[1]] > 1:
+                shared.add(name)
         if embedding in operator.outputs:
             current = after
-    return before + after, {name for name, _ in (*before[-1:], *after[:1], *after[-1:])}
+    return before + after, {name for name, _ in (*before[-1:], *after[:1], *after[-1:])}, shared
 
 
 def _exactly(name: str) -> str:

@@ -1,5 +1,6 @@
 """The device's view of a bundle: one object with a few verbs, raw units in and out."""
 
+import math
 import os
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._bundle import Bundle
-from ._data import as_samples
+from ._data import as_array, as_samples
 from ._engines import ENGINE_FORMATS, Engine, load_engine, run_batches
 from ._errors import BundleError, DataError
 from ._manifest import PRECISIONS, Artifact, Floats, Manifest, Precision, Role, Threshold
@@ -88,7 +89,7 @@ class Autoencoder:
 
         Errors are those of `embed`.
         """
-        values = np.asarray(embeddings)
+        values = as_array(embeddings, where="embeddings")
         size = self.manifest.latent_size
         if values.shape[-1:] != (size,) or values.ndim > 2:
             raise DataError(f"embeddings: expected ({size},) or (n, {size}), found {values.shape}")
@@ -124,7 +125,7 @@ class Autoencoder:
 
     def _score(self, rows: NDArray[np.generic]) -> list[Floats]:
         """Run the scorer. A NaN or infinity in the input shows in the error, so look for it there."""
-        if rows.dtype != np.float32:
+        if rows.dtype != np.float32 or not rows.size:
             rows = as_samples(rows)
         outputs = self._run("scorer", rows)
         if not np.isfinite(outputs[1]).all():
@@ -135,7 +136,7 @@ class Autoencoder:
 
     def _rows(self, samples: ArrayLike) -> tuple[NDArray[np.generic], bool]:
         """Return the samples as (n, *shape) or (n, size), and whether there was just one."""
-        values = np.asarray(samples)
+        values = as_array(samples)
         shape = self.manifest.input.shape
         if values.shape == shape:
             return values[np.newaxis], True
@@ -152,8 +153,14 @@ class Autoencoder:
         return run_batches(engine, batch, self.precision, ENGINE_FORMATS[self.engine])
 
     def _load(self, role: Role) -> Engine:
-        content = self._bundle.read_artifact(self._artifact(role))
-        engine = load_engine(self.engine, content, role, self._threads)
+        artifact = self._artifact(role)
+        engine = load_engine(self.engine, self._bundle.read_artifact(artifact), role, self._threads)
+        size = self.manifest.latent_size if role == "decoder" else self.manifest.input.size
+        if math.prod(engine.shape) != size:
+            raise BundleError(
+                f"{self._bundle.path}: {artifact.path} takes rows of shape {engine.shape}, the manifest says "
+                f"{size} values; export the bundle again"
+            )
         self._engines[role] = engine
         return engine
 
@@ -174,7 +181,7 @@ def _choose(bundle: Bundle, engine: EngineName, precision: PrecisionName) -> tup
     held = {(a.format, a.precision) for a in bundle.manifest.artifacts if a.role != "autoencoder"}
     for name in engines:
         for kind in precisions:
-            if (ENGINE_FORMATS[name], kind) in held:
+            if (ENGINE_FORMATS.get(name), kind) in held:
                 return name, kind
     raise BundleError(
         f"{bundle.path}: has nothing of precision {precision} for engine {engine}; "

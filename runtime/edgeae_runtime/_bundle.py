@@ -1,11 +1,12 @@
 """Opening a bundle: a folder ``NAME.edgeae/`` or the same as one uncompressed zip file."""
 
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
 from ._errors import BundleError
-from ._manifest import GOLDEN_NAME, MANIFEST_NAME, Artifact, Manifest, decode_manifest
+from ._manifest import MANIFEST_NAME, Artifact, Manifest, decode_manifest
 
 
 class Bundle:
@@ -18,7 +19,7 @@ class Bundle:
             BundleError: no bundle there, or its manifest is missing, not valid or of a newer format.
         """
         self.path = path
-        if not path.exists():
+        if not os.path.exists(path):  # unlike Path's, no error where the name itself is refused
             raise BundleError(f"{path}: no such bundle; make one with `edgeae export` or copy it here")
         if not path.is_dir() and not zipfile.is_zipfile(path):
             raise BundleError(
@@ -41,10 +42,16 @@ class Bundle:
         self._check(artifact.path, content, artifact.sha256)
         return content
 
-    def read_golden(self) -> bytes:
-        """Return the bytes of the golden inputs and outputs; errors as for `read_artifact`."""
-        content = self._read(GOLDEN_NAME)
-        self._check(GOLDEN_NAME, content, self.manifest.files.get(GOLDEN_NAME, ""))
+    def read_file(self, name: str) -> bytes:
+        """Return the bytes of a file that is no artifact, such as the golden inputs and outputs.
+
+        Raises:
+            BundleError: the manifest does not list it, it is missing, or its SHA-256 is another.
+        """
+        if name not in self.manifest.files:
+            raise BundleError(f"{self.path}: the manifest does not list {name}; export the bundle again")
+        content = self._read(name)
+        self._check(name, content, self.manifest.files[name])
         return content
 
     def _read(self, name: str) -> bytes:
@@ -55,7 +62,7 @@ class Bundle:
                 return archive.read(name)
         except (FileNotFoundError, KeyError):
             raise BundleError(f"{self.path}: {name} is missing; copy the whole bundle again") from None
-        except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        except Exception as error:  # on damaged files zipfile and zlib raise a dozen unrelated types
             raise BundleError(
                 f"{self.path}: {name} cannot be read ({error}); copy the bundle again"
             ) from error

@@ -4,6 +4,7 @@ Other distributions add subcommands through the entry-point group ``edgeae.comma
 import at their top only what is cheap; engines and training stacks are imported when a command runs.
 """
 
+import errno
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +19,7 @@ from . import __version__
 from ._autoencoder import Autoencoder, EngineName, PrecisionName, load
 from ._bundle import Bundle
 from ._data import read
+from ._engines import ENGINE_FORMATS
 from ._errors import EdgeaeError, EdgeaeWarning, FidelityError
 from ._manifest import PRECISIONS, Artifact
 from ._results import check_output, format_table, write_results
@@ -48,6 +50,11 @@ class Commands(click.Group):
                 failure = click.ClickException(str(error))
                 setattr(failure, "exit_code", error.exit_status)  # noqa: B010  # click types it as a class variable
                 raise failure from error
+            except OSError as error:
+                if error.errno != errno.ENOSPC:  # a reader that went away is click's own business
+                    raise
+
+                raise click.ClickException(f"the output cannot be written ({error.strerror})") from error
 
 
 def _show_warning(
@@ -204,7 +211,8 @@ def verify(bundle: Path, as_json: bool, threads: int) -> None:
       edgeae verify pump.edgeae
       edgeae verify pump.edgeae --json
     """
-    checks = run_verify(Bundle(bundle), threads=threads)
+    opened = Bundle(bundle)
+    checks = run_verify(opened, threads=threads)
     if as_json:
         click.echo(msgspec.json.encode(checks))
     else:
@@ -213,5 +221,6 @@ def verify(bundle: Path, as_json: bool, threads: int) -> None:
     failed = [check.artifact for check in checks if check.status == "failed"]
     if failed:
         raise FidelityError(f"{bundle}: {len(failed)} of {len(checks)} artifacts failed: {', '.join(failed)}")
-    if all(check.status == "skipped" for check in checks):
+    runnable = {a.path for a in opened.manifest.artifacts if a.format in ENGINE_FORMATS.values()}
+    if all(check.status == "skipped" for check in checks if check.artifact in runnable):
         raise FidelityError(f"{bundle}: no engine is installed here that runs any of its artifacts")

@@ -73,10 +73,7 @@ def as_samples(values: object, *, where: str = "input") -> np.ndarray:
     Raises:
         DataError: not numeric, fewer than two dimensions, empty, or not finite as float32.
     """
-    try:
-        array = np.asarray(values)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: does not make an array; give numbers, in samples of one shape") from error
+    array = as_array(values, where=where)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{where}: holds {array.dtype}, expected real numbers; convert it to a numeric type")
     if array.ndim < 2 or not array.size:
@@ -86,6 +83,18 @@ def as_samples(values: object, *, where: str = "input") -> np.ndarray:
     if array.dtype.kind == "b":
         return array.view(np.uint8)
     return array.astype(array.dtype.newbyteorder("="), copy=False)  # IDX is big-endian
+
+
+def as_array(values: object, *, where: str = "input") -> np.ndarray:
+    """Return ``values`` as an array of whatever type and shape.
+
+    Raises:
+        DataError: they are of different shapes.
+    """
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: does not make an array; give numbers, in samples of one shape") from error
 
 
 def _as_float32(array: np.ndarray, where: str) -> np.ndarray:

@@ -5,7 +5,7 @@ Both are imported when the first artifact is loaded, not before.
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,7 +48,7 @@ def load_engine(name: str, content: bytes, role: Role, threads: int) -> Engine:
         package = {"onnxruntime": "edgeae-runtime", "litert": "edgeae-runtime[litert]"}[name]
         raise EngineError(f"{name} is not installed here ({error}); pip install '{package}'") from error
     except Exception as error:  # the engines raise types of their own, private ones among them
-        raise EngineError(f"{name} cannot load the {role}: {error}") from error
+        raise EngineError(f"{name} cannot load the {role}: {_one_line(error)}") from error
 
 
 def run_batches(
@@ -58,12 +58,30 @@ def run_batches(
 
     A dynamic ONNX model takes the range of its activations over all rows of a call: a row would get
     another score in other company. Such a model is given one row at a time.
+
+    Raises:
+        EngineError: the engine fails.
     """
     limit = 1 if (precision, file_format) == ("dynamic", "onnx") else BATCH_ROWS
-    if len(batch) <= limit:
-        return engine.run(batch)
-    parts = [engine.run(batch[i : i + limit]) for i in range(0, len(batch), limit)]
+    try:
+        if len(batch) <= limit:
+            return engine.run(batch)
+        parts = [engine.run(batch[i : i + limit]) for i in range(0, len(batch), limit)]
+    except Exception as error:  # types of their own, as above
+        raise EngineError(f"the {file_format} model cannot be run: {_one_line(error)}") from error
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+def _check_tensors(role: Role, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+    """Refuse a model that was made for another role."""
+    wanted, wanted_outputs = TENSORS[role]
+    if wanted not in inputs or not {*wanted_outputs} <= {*outputs}:
+        found = ", ".join([*inputs, *outputs])
+        raise ValueError(f"its tensors are {found}; expected {', '.join([wanted, *wanted_outputs])}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 class _OnnxRuntime:
@@ -81,10 +99,12 @@ class _OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors only: hints about other devices do not help here
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        inputs = session.get_inputs()
+        _check_tensors(role, [i.name for i in inputs], [o.name for o in session.get_outputs()])
         self._run = session.run
         self._input, outputs = TENSORS[role]
         self._outputs = list(outputs)
-        self.shape: tuple[int, ...] = tuple(session.get_inputs()[0].shape[1:])
+        self.shape: tuple[int, ...] = tuple(inputs[0].shape[1:])
 
     def run(self, batch: Floats) -> list[Floats]:
         results: list[Floats] = self._run(self._outputs, {self._input: batch})
@@ -101,9 +121,11 @@ class _LiteRT:
         signature: Any = interpreter.get_signature_runner()
         self._interpreter = interpreter
         input_name, output_names = TENSORS[role]
-        details: dict[str, Any] = signature.get_input_details()[input_name]
-        self._input: int = details["index"]
+        inputs: dict[str, Any] = signature.get_input_details()
         outputs: dict[str, Any] = signature.get_output_details()
+        _check_tensors(role, inputs, outputs)
+        details: dict[str, Any] = inputs[input_name]
+        self._input: int = details["index"]
         self._outputs: list[int] = [outputs[name]["index"] for name in output_names]
         self.shape: tuple[int, ...] = tuple(int(n) for n in details["shape"][1:])
         self._rows = 0

@@ -62,8 +62,10 @@ class Scaler(_Strict, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if len(self.offset) != len(self.gain) or not self.offset:
             raise ValueError(f"scaler: {len(self.offset)} offsets and {len(self.gain)} gains; want as many")
-        if not all(math.isfinite(v) for v in (*self.offset, *self.gain)) or 0.0 in self.gain:
-            raise ValueError("scaler: every offset and gain must be finite, and no gain zero")
+        with np.errstate(over="ignore"):  # an infinity is found below
+            offset, gain = np.asarray(self.offset, np.float32), np.asarray(self.gain, np.float32)
+        if not (np.isfinite(offset).all() and np.isfinite(gain).all() and gain.all()):
+            raise ValueError("scaler: as float32, every offset and gain must be finite and no gain zero")
 
     def scale(self, samples: NDArray[np.generic]) -> Floats:
         """Return ``samples`` (n, *shape), in raw units, as float32 in scaled units."""
@@ -145,8 +147,8 @@ class Recipe(_Strict, frozen=True, kw_only=True):
     rounding: Literal["compensated", "nearest"]
     """Of the weights; see `edgeae_export`'s documentation."""
     activations: Literal["unsigned", "signed"]
-    float_code: bool
-    """Whether the layers around the code keep it, and the last layer its output, in float."""
+    float_tensors: Literal["none", "code", "ends"]
+    """What is not rounded on its way into a layer: nothing, the code, or the code and the last layer's input."""
 
 
 class Trial(_Strict, frozen=True, kw_only=True):
@@ -176,8 +178,7 @@ class Artifact(_Strict, frozen=True, kw_only=True):
     threshold: Threshold
 
     def __post_init__(self) -> None:
-        if "/" in self.path or "\\" in self.path or self.path.startswith("."):
-            raise ValueError(f"artifact path {self.path!r} must be a plain file name")
+        _check_name(self.path)
 
 
 class Manifest(_Strict, frozen=True, kw_only=True):
@@ -198,10 +199,20 @@ class Manifest(_Strict, frozen=True, kw_only=True):
     producer: dict[str, str]
     """Versions of the packages that made the bundle."""
 
+    def __post_init__(self) -> None:
+        for name in self.files:
+            _check_name(name)
+
     def find(self, role: Role, precision: Precision, file_format: Format) -> Artifact | None:
         """Return the artifact of that kind, or None."""
         wanted = (role, precision, file_format)
         return next((a for a in self.artifacts if (a.role, a.precision, a.format) == wanted), None)
+
+
+def _check_name(name: str) -> None:
+    """Keep a bundle from naming files outside of it."""
+    if "/" in name or "\\" in name or name.startswith("."):
+        raise ValueError(f"{name!r} must be a plain file name")
 
 
 def artifact_name(role: Role, precision: Precision, file_format: Format) -> str:
@@ -250,7 +261,7 @@ def decode_manifest(content: bytes, where: str) -> Manifest:
                 "update it (pip install --upgrade edgeae-runtime) or export again with an older edgeae"
             )
         return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BundleError(
             f"{where}: {MANIFEST_NAME} is not valid ({error}); copy the bundle again"
         ) from error
