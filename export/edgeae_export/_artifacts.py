@@ -121,7 +121,7 @@ class Workshop:
         return self._judge(role, precision, file_format, content, recipe, trials if role == "scorer" else ())
 
     def _choose(self, precision: Precision, file_format: Format) -> tuple[Recipe, tuple[Trial, ...]]:
-        """Return the fastest recipe that is faithful with room to spare, or else the most faithful."""
+        """Return the first recipe that is faithful with room to spare, or else the most faithful."""
         kind = (precision, file_format)
         if kind not in self._chosen:
             recipes = recipes_for(file_format, precision, self.options.recipe)
@@ -173,7 +173,8 @@ class Workshop:
     ) -> Judged:
         """Run an artifact in the engine that the device will use, and compare it with Keras."""
         name = next(engine for engine, kind in ENGINE_FORMATS.items() if kind == file_format)
-        engine = load_engine(name, content, role, threads=1)
+        with quiet():
+            engine = load_engine(name, content, role, threads=1)
         batch: NDArray[Any] = self.reference.embedding if role == "decoder" else self.rows
         own_input: dict[str, NDArray[Any]] = {}
         restore = None
