@@ -69,10 +69,13 @@ def load_run(path: Path, *, latent_layer: str | None = None) -> Source:
         raise DataError(
             f"{path}: {HOLDOUT_NAME} has rows {rows.shape[1:]}, {RUN_NAME} says {run.input.shape}"
         )
-    from ._split import split
+    from ._split import check_same, split
 
-    encoder, decoder = split(load_keras(path / MODEL_NAME), latent_layer)
-    return Source(encoder, decoder, run.scaler, run.input, rows)
+    model = load_keras(path / MODEL_NAME)
+    encoder, decoder = split(model, latent_layer)
+    source = Source(encoder, decoder, run.scaler, run.input, rows)
+    check_same((model,), source)
+    return source
 
 
 def from_models(
@@ -96,7 +99,7 @@ def from_models(
         ModelError: see `edgeae_export._split`.
         DataError: the rows do not fit the model's input.
     """
-    from ._split import ModelError, prepare_pair, split
+    from ._split import ModelError, check_same, prepare_pair, split
 
     encoder, decoder = split(models[0], latent_layer) if len(models) == 1 else prepare_pair(*models)
     shape = tuple(encoder.input_shape[1:])
@@ -105,7 +108,9 @@ def from_models(
     size = int(np.prod(shape))
     if int(np.prod(rows.shape[1:])) != size:
         raise DataError(f"the model takes samples of shape {shape}, the data have {rows.shape[1:]}")
-    return Source(encoder, decoder, scaler, Input(shape=shape, features=features), rows.reshape(-1, *shape))
+    source = Source(encoder, decoder, scaler, Input(shape=shape, features=features), rows.reshape(-1, *shape))
+    check_same(models, source)
+    return source
 
 
 def load_keras(path: Path) -> Any:

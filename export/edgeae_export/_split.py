@@ -16,6 +16,9 @@ from ._source import Source
 
 SAMPLES = 400
 """Times that a random layer is called to find its mean."""
+COMPARED_ROWS = 64
+MOST_DIFFERENCE = 1e-4
+"""Between a model and its simplified halves, as a share of the largest output."""
 MOST_DEVIATIONS = 6.0
 """How far the average of the samples may be from the mean, in standard errors."""
 
@@ -83,6 +86,43 @@ def prepare_pair(encoder: Any, decoder: Any) -> tuple[Any, Any]:
             "pass two models that fit"
         )
     return encoder, decoder
+
+
+def check_same(models: tuple[Any, ...], source: Source) -> None:
+    """Make sure that splitting and simplifying changed nothing.
+
+    A model that is random at inference cannot be compared; its code was replaced by the mean.
+
+    Args:
+        models: as they came: one, or encoder and decoder.
+        source: what was made of them.
+
+    Raises:
+        ModelError: the two give different reconstructions.
+    """
+    batch = source.scaler.scale(source.rows[:COMPARED_ROWS]).reshape(-1, *source.encoder.input_shape[1:])
+
+    def original() -> Any:
+        values: Any = batch
+        for model in models:
+            values = keras.tree.flatten(model(values, training=False))
+            values = values[0] if len(values) == 1 else values[-1]
+        return np.asarray(values)
+
+    before = original()
+    if not np.array_equal(before, original()):
+        return
+    after = np.asarray(source.decoder(source.encoder(batch, training=False), training=False))
+    if after.shape != before.shape:
+        raise ModelError(
+            f"the model gives {before.shape[1:]} per sample, its two halves give {after.shape[1:]}"
+        )
+    difference, scale = float(np.abs(after - before).max()), float(np.abs(before).max()) or 1.0
+    if not difference <= MOST_DIFFERENCE * scale:
+        raise ModelError(
+            f"encoder and decoder, simplified, differ from the model by {difference:.3g} (its outputs reach "
+            f"{scale:.3g}); pass them yourself, with --encoder and --decoder"
+        )
 
 
 def find_unconvertible(source: Source, convert: Callable[[Source], object]) -> str | None:
