@@ -6,11 +6,12 @@ from edgeae_runtime import __version__
 
 if TYPE_CHECKING:
     from ._data import load_data
+    from ._estimator import Autoencoder
     from ._train import TrainConfig, Trained, train
 
-__all__ = ["TrainConfig", "Trained", "__version__", "load_data", "train"]
+__all__ = ["Autoencoder", "TrainConfig", "Trained", "__version__", "load_data", "train"]
 
-_HOMES = {"TrainConfig": "_train", "Trained": "_train", "load_data": "_data", "train": "_train"}
+_HOMES = {"Autoencoder": "_estimator", "TrainConfig": "_train", "Trained": "_train", "load_data": "_data", "train": "_train"}
 
 
 def __getattr__(name: str) -> Any:

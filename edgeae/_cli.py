@@ -9,89 +9,76 @@ from typing import Any
 import click
 
 from edgeae_export._quiet import import_tensorflow
+from edgeae_export._source import RUN_NAME
 from edgeae_runtime._files import check_target
+
+from ._data_options import data_options, read_data
+from ._options import model_options, training_options
+from ._partial import check_checkpoint, checkpoint_path, discard
 
 
 @click.command()
-@click.argument("data")
+@data_options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the run.")
-@click.option(
-    "--arch", type=click.Choice(["dense"]), default="dense", show_default=True, help="Kind of network."
-)
-@click.option(
-    "--hidden",
-    type=click.IntRange(min=1),
-    multiple=True,
-    default=(128,),
-    show_default=True,
-    help="Units of a hidden layer of the encoder; give it once a layer. The decoder mirrors them.",
-)
-@click.option(
-    "--latent",
-    type=click.IntRange(min=1),
-    help="Units of the code.  [default: 32, or a quarter of the input if less]",
-)
-@click.option(
-    "--loss", type=click.Choice(["mse", "bce"]), default="mse", show_default=True, help="What is minimised."
-)
-@click.option(
-    "--scaler",
-    type=click.Choice(["minmax", "standard"]),
-    default="minmax",
-    show_default=True,
-    help="To the range [0, 1], or to mean 0 and variance 1; fitted on the training rows.",
-)
-@click.option("--epochs", type=click.IntRange(min=1), default=50, show_default=True, help="At most.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True, help="Rows a step.")
-@click.option(
-    "--validation-split",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.1,
-    show_default=True,
-    help="Share of the rows held out, for early stopping and for thresholds.",
-)
-@click.option(
-    "--patience", type=click.IntRange(min=1), default=5, show_default=True, help="Epochs without progress."
-)
-@click.option(
-    "--learning-rate",
-    type=click.FloatRange(0, min_open=True),
-    default=1e-3,
-    show_default=True,
-    help="Adam's step size.",
-)
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="For repeatability."
-)
+@model_options
+@training_options
+@click.option("--resume", is_flag=True, help="Continue a training that was interrupted, from OUT.partial.")
 @click.option("--force", is_flag=True, help="Replace a run that is already there.")
-def train(data: str, out: Path, force: bool, **settings: Any) -> None:
+def train(
+    data: tuple[str, ...],
+    out: Path,
+    resume: bool,
+    force: bool,
+    hidden: tuple[int, ...],
+    columns: str | None,
+    label_column: str | None,
+    normal: str | None,
+    window: int | None,
+    stride: int | None,
+    **settings: Any,
+) -> None:
     """Train an autoencoder on the normal samples in DATA.
 
-    DATA is a .npy, .npz, .csv (with a header) or IDX file, or `digits`, which scikit-learn ships. Values
-    are in raw units: scaling is fitted here and belongs to the model.
+    DATA is one or more .csv (with a header), .parquet, .npy, .npz or IDX files, a folder of tables or of
+    pictures (.png, .jpg), or `digits`, which scikit-learn ships. Values are in raw units: scaling is fitted
+    here and belongs to the model. Dates are no features; with --window they say where a series has gaps.
 
     \b
     Examples:
       edgeae train digits --out digits.run
       edgeae train pump.csv --out pump.run --hidden 64 --latent 8 --scaler standard
-      edgeae train train-images-idx3-ubyte.gz --out fashion.run --epochs 10
+      edgeae train train-images-idx3-ubyte.gz --out fashion.run --arch conv2d
+      edgeae train pump.csv --out pump.run --objective denoising --noise 0.2
+      edgeae train pump.csv --out pump.run --resume
+      edgeae train pump.csv --out pump.run --columns temp,volt --label-column state --normal ok
+      edgeae train week1.csv week2.csv --out pump.run --window 60
     """
-    check_target(out, force=force)
-    from ._data import load_data
-
-    samples = load_data(data)
+    check_target(out, force=force, mark=RUN_NAME)
+    checkpoint = checkpoint_path(out)
+    check_checkpoint(checkpoint, resume=resume, force=force)
+    samples = read_data(data, columns, label_column, normal, window, stride)
     import_tensorflow()
-    from ._train import TrainConfig
+    from ._config import loss_name
+    from ._train import TrainConfig, TrainingError
     from ._train import train as run_training
 
-    config = TrainConfig(**settings)
-    with epoch_bar(config.epochs) as progress:
-        trained = run_training(samples, config, progress=progress)
+    config = TrainConfig(hidden=hidden or None, **settings)
+    try:
+        with epoch_bar(config.epochs) as progress:
+            trained = run_training(samples, config, progress=progress, checkpoint=checkpoint, resume=resume)
+    except TrainingError:
+        discard(checkpoint)
+        raise
+    except KeyboardInterrupt:
+        click.echo(f"{checkpoint}: kept; continue with the same command and --resume", err=True)
+        raise
     trained.save(out, force=force)
-    best = min(range(len(trained.history["val_loss"])), key=trained.history["val_loss"].__getitem__)
+    discard(checkpoint)
+    losses = trained.history["val_loss"]
+    best = min(range(len(losses)), key=losses.__getitem__)
     click.echo(
-        f"{out}: {len(samples.values):,} samples, {len(trained.history['loss'])} epochs, best validation "
-        f"{config.loss} {trained.history['val_loss'][best]:.6g} in epoch {best + 1}"
+        f"{out}: {len(samples.values):,} samples, {len(losses)} epochs, best validation "
+        f"{loss_name(trained.config)} {losses[best]:.6g} in epoch {best + 1}"
     )
     click.echo(f"Next: edgeae export {out} --out {out.with_suffix('.edgeae')}")
 
@@ -132,4 +119,4 @@ def epoch_bar(epochs: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
     with click.progressbar(
         length=epochs, label="Training", item_show_func=show, hidden=not sys.stderr.isatty(), file=sys.stderr
     ) as bar:
-        yield lambda epoch, logs: bar.update(1, logs)
+        yield lambda epoch, logs: bar.update(epoch - bar.pos, logs)

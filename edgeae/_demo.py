@@ -28,6 +28,7 @@ from ._train import LOSS_PLOT_NAME, TrainConfig, train
 
 EpochBar: TypeAlias = Callable[[int], AbstractContextManager[Callable[[int, dict[str, float]], None]]]
 
+BUNDLE_NAME = "digits.edgeae"
 IMAGES_SHOWN = 10
 ROUNDS = 200
 CALLS_A_ROUND = 10
@@ -43,16 +44,16 @@ def run_demo(out: Path, *, force: bool, epoch_bar: EpochBar, say: Callable[[str]
     """
     data = load_data("digits")
     config = TrainConfig(epochs=60, batch_size=32, validation_split=0.2)
-    with new_folder(out, force=force) as folder:
+    with new_folder(out, force=force, mark=BUNDLE_NAME) as folder:
         with epoch_bar(config.epochs) as progress:
             trained = train(data, config, progress=progress)
         trained.save(folder / "digits.run")
         (folder / "digits.run" / LOSS_PLOT_NAME).rename(folder / LOSS_PLOT_NAME)
         judged: list[Judged] = []
-        export_source(trained.source, folder / "digits.edgeae", Options(), report=judged.extend)
+        export_source(trained.source, folder / BUNDLE_NAME, Options(), report=judged.extend)
         rows = trained.held_out
-        latencies = _latencies(folder / "digits.edgeae", trained.source, rows[0])
-        autoencoder = load(folder / "digits.edgeae")
+        latencies = _latencies(folder / BUNDLE_NAME, trained.source, rows[0])
+        autoencoder = load(folder / BUNDLE_NAME)
         _draw(folder, autoencoder, rows)
     say(format_table(_table(judged, latencies)))
     say(f"\n{out}: digits.run, digits.edgeae, {LOSS_PLOT_NAME}, reconstructions.png, latent.png")

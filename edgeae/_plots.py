@@ -6,7 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-LOSS_LABELS = {"mse": "mean squared error, scaled units", "bce": "binary cross-entropy"}
+LOSS_LABELS = {
+    "mse": "mean squared error, scaled units",
+    "bce": "binary cross-entropy",
+    "mae": "mean absolute error, scaled units",
+}
 DOTS_PER_INCH = 150
 
 

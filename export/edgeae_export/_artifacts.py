@@ -20,6 +20,7 @@ from edgeae_runtime._verify import golden_key
 from . import _micro, _onnx, _tflite
 from ._gate import DEFAULT_LIMITS, MICRO_LIMITS, Limits, Reference
 from ._quiet import quiet
+from ._rebuild import RECURRENT
 from ._recipes import MICRO, check_recipe, recipes_for
 from ._rounding import round_weights
 from ._source import Source
@@ -78,7 +79,8 @@ class Workshop:
         """Split the rows, run the Keras model on them, and check that they are fit to calibrate on.
 
         Raises:
-            DataError: too few rows, all of them the same, or the model gives NaN on them.
+            DataError: too few rows, all of them the same, the model gives NaN on them, or the threshold's
+                rule needs anomalies.
             RecipeError: no recipe of that name for what is exported.
             (warning) EdgeaeWarning: the model hardly reconstructs the rows.
         """
@@ -91,7 +93,10 @@ class Workshop:
         self.rows = np.ascontiguousarray(np.concatenate([judged, *known]), dtype=np.float32)
         self.anomalous = np.arange(len(self.rows)) >= len(judged)
         self.reference = Reference.of(source, self.rows)
+        errors = self.reference.error
+        self.threshold = options.rule.choose(errors[~self.anomalous], errors[self.anomalous])
         self._chosen: dict[tuple[Precision, Format], tuple[Recipe, tuple[Trial, ...]]] = {}
+        self._converted: dict[tuple[int, Role, Format], bytes] = {}
 
     @property
     def golden(self) -> dict[str, NDArray[Any]]:
@@ -107,11 +112,9 @@ class Workshop:
         if file_format == "c":
             return self._c_source(self.make("autoencoder", precision, "tflite"))
         if role == "autoencoder":
-            with quiet():
-                content = _tflite.convert_int8(self._rounded, self.calibration.scaled)
-            return self._judge(role, precision, file_format, content, MICRO)
+            return self._micro
         if precision in ("float32", "float16"):
-            content = self._float(role, file_format)
+            content = self._float(self.source, role, file_format)
             if precision == "float16":
                 with quiet():
                     content = _CONVERTERS[file_format].to_float16(content)
@@ -142,20 +145,41 @@ class Workshop:
             self._chosen[kind] = chosen.artifact.recipe, trials
         return self._chosen[kind]
 
-    def _float(self, role: Role, file_format: Format) -> bytes:
-        return _convert(self.source, role, file_format)
+    def _float(self, source: Source, role: Role, file_format: Format) -> bytes:
+        """Return the float32 model of the source or of a rounded one; converting is what takes longest."""
+        key = (id(source), role, file_format)
+        if key not in self._converted:
+            self._converted[key] = _convert(source, role, file_format)
+        return self._converted[key]
 
     def _quantized(self, role: Role, file_format: Format, recipe: Recipe) -> bytes:
-        source = self._rounded if recipe.rounding == "compensated" else self.source
-        model = _convert(source, role, file_format)
+        source = self.source
+        if recipe.rounding == "compensated":
+            static_onnx = file_format == "onnx" and recipe.calibration is not None
+            source = self._rounded_but_recurrent if static_onnx else self._rounded
+        model = self._float(source, role, file_format)
         calibration = self.calibration.embedding if role == "decoder" else self._raw_calibration
         with quiet():
             content: bytes = _CONVERTERS[file_format].quantize(model, role, calibration, recipe)
         return content
 
     @cached_property
+    def _micro(self) -> Judged:
+        with quiet():
+            content = _tflite.convert_int8(self._rounded, self.calibration.scaled)
+        return self._judge("autoencoder", "int8", "tflite", content, MICRO)
+
+    @cached_property
     def _rounded(self) -> Source:
         return round_weights(self.source, self.calibration.scaled)
+
+    @cached_property
+    def _rounded_but_recurrent(self) -> Source:
+        """For ONNX with calibrated ranges, where recurrent layers stay in float."""
+        layers = (layer for model in (self.source.encoder, self.source.decoder) for layer in model.layers)
+        if not any(isinstance(layer, RECURRENT) for layer in layers):
+            return self._rounded
+        return round_weights(self.source, self.calibration.scaled, keep=RECURRENT)
 
     @cached_property
     def _raw_calibration(self) -> Floats:

@@ -10,7 +10,7 @@ import click
 
 from edgeae_runtime import Scaler
 from edgeae_runtime._files import check_target
-from edgeae_runtime._manifest import FORMATS, PRECISIONS, Artifact
+from edgeae_runtime._manifest import FORMATS, MANIFEST_NAME, PRECISIONS, Artifact
 from edgeae_runtime._results import format_table
 
 from ._quiet import import_tensorflow
@@ -103,7 +103,7 @@ def export(
       edgeae export old.h5 --data normal.csv --out pump.edgeae --threshold sigma:3
       edgeae export --encoder e.keras --decoder d.keras --data images.npy --raw-range 0 255 --out x.edgeae
     """
-    check_target(out, force=settings["force"])
+    check_target(out, force=settings["force"], mark=MANIFEST_NAME)
     pair = (encoder, decoder)
     if (model is None) == (encoder is None) or (encoder is None) != (decoder is None):
         raise click.UsageError("name a MODEL, or both --encoder and --decoder")

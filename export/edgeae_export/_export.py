@@ -86,7 +86,7 @@ def export(
         FidelityError: an artifact is outside the limits (or all are, with ``keep_passing``).
     """
     target = Path(path)
-    check_target(target, force=force)
+    check_target(target, force=force, mark=MANIFEST_NAME)
     source = open_source(model, data, labels=labels, scaler=scaler, latent_layer=latent_layer)
     options = Options(
         formats=tuple(formats),
@@ -170,7 +170,7 @@ def export_source(
         progress: called with each artifact's name before it is made.
         report: called with all artifacts, faithful or not, before anything is written.
     """
-    check_target(path, force=force)
+    check_target(path, force=force, mark=MANIFEST_NAME)
     workshop = Workshop(source, options)
     judged = []
     for role, precision, file_format in options.kinds():
@@ -208,15 +208,14 @@ def _bundle_files(workshop: Workshop, kept: list[Judged]) -> dict[str, bytes]:
 
 
 def _manifest(workshop: Workshop, kept: list[Judged], files: dict[str, bytes]) -> Manifest:
-    source, reference = workshop.source, workshop.reference
-    normal = reference.error[~workshop.anomalous]
+    source = workshop.source
     return Manifest(
         format_version=FORMAT_VERSION,
         input=source.input,
         scaler=source.scaler,
-        latent_size=reference.embedding.shape[1],
+        latent_size=workshop.reference.embedding.shape[1],
         error="mse",
-        reference=workshop.options.rule.choose(normal, reference.error[workshop.anomalous]),
+        reference=workshop.threshold,
         files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         artifacts=tuple(judged.artifact for judged in kept),
         producer={name: version(name) for name in _PRODUCERS},
@@ -225,7 +224,7 @@ def _manifest(workshop: Workshop, kept: list[Judged], files: dict[str, bytes]) -
 
 def _write(files: dict[str, bytes], path: Path, *, as_zip: bool, force: bool) -> None:
     if not as_zip:
-        with new_folder(path, force=force) as folder:
+        with new_folder(path, force=force, mark=MANIFEST_NAME) as folder:
             for name, content in files.items():
                 (folder / name).write_bytes(content)
         return

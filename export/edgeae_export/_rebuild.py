@@ -28,7 +28,7 @@ _GONE = (
 )
 _CHANNELS_LAST = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D)
 _TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose)
-_RECURRENT = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
+RECURRENT = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
 
 
 def is_graph(model: Any) -> bool:
@@ -113,7 +113,7 @@ def unroll(model: Any, *kinds: type) -> Any:
         model: left as it is.
         kinds: which layer classes; all recurrent ones if none is named.
     """
-    wanted = kinds or _RECURRENT
+    wanted = kinds or RECURRENT
     if not is_graph(model) or not any(isinstance(layer, wanted) for layer in model._flatten_layers()):
         return model
     return rebuild(model, lambda x: copy_layer(x, unroll=True) if isinstance(x, wanted) else x)

@@ -90,4 +90,4 @@ def _best_f1(normal: NDArray[Any], anomalous: NDArray[Any] | None) -> float:
     last_of_equals = np.append(values[:-1] != values[1:], True)  # a threshold cannot part equal errors
     best = int(np.argmax(np.where(last_of_equals, f1, -1)))
     below = values[best + 1] if best + 1 < len(values) else values[best]
-    return float((values[best] + below) / 2) if below < values[best] else float(np.nextafter(below, 0))
+    return float((values[best] + below) / 2) if below < values[best] else float(np.nextafter(below, -np.inf))

@@ -20,6 +20,7 @@ from ._manifest import (
     reconstruction_error,
 )
 from ._verify import Check, verify
+from ._windows import windows
 
 __version__ = "0.1.0"
 
@@ -46,4 +47,5 @@ __all__ = [
     "load",
     "reconstruction_error",
     "verify",
+    "windows",
 ]

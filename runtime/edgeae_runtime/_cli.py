@@ -16,13 +16,13 @@ import click
 import msgspec
 
 from . import __version__
-from ._autoencoder import Autoencoder, EngineName, PrecisionName, load
+from ._autoencoder import EngineName, PrecisionName, load
 from ._bundle import Bundle
-from ._data import read
 from ._engines import ENGINE_FORMATS
 from ._errors import EdgeaeError, EdgeaeWarning, FidelityError
 from ._manifest import PRECISIONS, Artifact
-from ._results import check_output, format_table, write_results
+from ._results import Results, check_output, format_table, write_batches
+from ._samples import run_batches, sample_batches
 from ._verify import verify as run_verify
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -125,6 +125,9 @@ def embed(
 ) -> None:
     """Compute the embedding of each row of DATA (.npy, .npz, .csv or IDX), in raw units.
 
+    Where the bundle was trained on windows, DATA is a series of readings, and a row of the result is a
+    window, with the number of its last reading.
+
     \b
     Examples:
       edgeae embed fashion.edgeae t10k-images-idx3-ubyte.gz -o codes.npy
@@ -132,7 +135,8 @@ def embed(
     """
     check_output(out)
     autoencoder = load(bundle, engine=engine, precision=precision, threads=threads)
-    write_results({"embedding": autoencoder.embed(_samples(autoencoder, data))}, out)
+    batches = sample_batches(autoencoder.manifest.input, data)
+    write_batches(run_batches(batches, lambda rows: {"embedding": autoencoder.embed(rows)}, data), out)
 
 
 @click.command()
@@ -143,6 +147,8 @@ def score(
     """Compute the reconstruction error of each row of DATA and compare it with the threshold.
 
     A .npy result holds the errors alone; .csv and JSON lines also hold the threshold and the verdict.
+    Where the bundle was trained on windows, DATA is a series of readings, and a row of the result is a
+    window, with the number of its last reading.
 
     \b
     Examples:
@@ -151,12 +157,12 @@ def score(
     """
     check_output(out)
     autoencoder = load(bundle, engine=engine, precision=precision, threads=threads)
-    found = autoencoder.detect(_samples(autoencoder, data))
-    write_results({"error": found.error, "threshold": found.threshold, "anomaly": found.anomaly}, out)
 
+    def judge(rows: Any) -> Results:
+        found = autoencoder.detect(rows)
+        return {"error": found.error, "threshold": found.threshold, "anomaly": found.anomaly}
 
-def _samples(autoencoder: Autoencoder, data: Path) -> Any:
-    return read(data, columns=autoencoder.manifest.input.features).values
+    write_batches(run_batches(sample_batches(autoencoder.manifest.input, data), judge, data), out)
 
 
 @click.command()

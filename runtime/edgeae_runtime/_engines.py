@@ -5,7 +5,7 @@ Both are imported when the first artifact is loaded, not before.
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,7 +72,7 @@ def run_batches(
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
-def _check_tensors(role: Role, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+def _check_tensors(role: Role, inputs: Collection[str], outputs: Collection[str]) -> None:
     """Refuse a model that was made for another role."""
     wanted, wanted_outputs = TENSORS[role]
     if wanted not in inputs or not {*wanted_outputs} <= {*outputs}:

@@ -10,20 +10,40 @@ from pathlib import Path
 from ._errors import OutputError
 
 
-def check_target(path: Path, *, force: bool) -> None:
+def check_target(path: Path, *, force: bool, mark: str | None = None) -> None:
     """Refuse a target that exists, unless forced, or whose parent does not exist.
 
+    Args:
+        path: what will be written.
+        force: whether it may replace what is there.
+        mark: a file or folder without which a folder is none of ours, so that not even force replaces it.
+
     Raises:
-        OutputError: the target exists and ``force`` is false, or its parent is not a folder.
+        OutputError: the target exists and ``force`` is false, it is somebody else's folder, or its
+            parent is not a folder.
     """
-    if path.exists() and not force:
+    # the functions of os.path, unlike Path's methods, do not raise where the name itself is refused
+    if os.path.lexists(path) and not force:
         raise OutputError(f"{path}: exists already; choose another name or pass --force")
-    if not path.absolute().parent.is_dir():
+    if mark is not None and os.path.isdir(path) and os.listdir(path) and not os.path.lexists(path / mark):
+        raise OutputError(f"{path}: is a folder without {mark}, so not one to replace; choose another name")
+    if not os.path.isdir(path.absolute().parent):
         raise OutputError(f"{path}: its folder {path.parent} does not exist; create it first")
 
 
+def check_file_target(path: Path) -> None:
+    """Refuse the name of a file whose parent does not exist, or that is a folder.
+
+    Raises:
+        OutputError: which of the two it is.
+    """
+    check_target(path, force=True)
+    if os.path.isdir(path):
+        raise OutputError(f"{path}: is a folder; name a file")
+
+
 @contextmanager
-def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+def new_folder(path: Path, *, force: bool = False, mark: str | None = None) -> Iterator[Path]:
     """Yield an empty folder that takes the name ``path`` when the block ends well.
 
     The work is done in a hidden folder beside the target and then renamed, so a reader sees the old
@@ -32,7 +52,7 @@ def new_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: see `check_target`; also where the file system refuses a write (disk full).
     """
-    check_target(path, force=force)
+    check_target(path, force=force, mark=mark)
     target = path.absolute()
     with _named_disk_errors(path):
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -64,10 +84,8 @@ def new_file(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the parent is not a folder, or the file system refuses a write (disk full).
     """
-    check_target(path, force=True)
+    check_file_target(path)
     target = path.absolute()
-    if target.is_dir():
-        raise OutputError(f"{path}: is a folder; name a file")
     with _named_disk_errors(path):
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
         os.close(handle)

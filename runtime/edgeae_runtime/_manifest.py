@@ -148,7 +148,7 @@ class Recipe(_Strict, frozen=True, kw_only=True):
     """Of the weights; see `edgeae_export`'s documentation."""
     activations: Literal["unsigned", "signed"]
     float_tensors: Literal["none", "code", "ends"]
-    """What is not rounded on its way into a layer: nothing, the code, or the code and the last layer's input."""
+    """What no layer gets rounded: nothing, the code, or the code and the last layer's input."""
 
 
 class Trial(_Strict, frozen=True, kw_only=True):

@@ -11,14 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._errors import OutputError
-from ._files import check_target, new_file
+from ._files import check_file_target, new_file
 
 Results: TypeAlias = Mapping[str, NDArray[Any] | float]
 """Arrays with one entry a sample, the first of them the main one; a number holds for every sample."""
 
+Batch: TypeAlias = tuple[Iterable[int], Results]
+"""The numbers of some rows, counted from 1, and their results."""
+
 
 def check_output(out: Path | None) -> None:
-    """Refuse, before any work, an output whose format is not known or whose folder does not exist.
+    """Refuse, before any work, an output of an unknown format, or where no file can be.
 
     Raises:
         OutputError: with the known formats, or the folder's name.
@@ -27,7 +30,7 @@ def check_output(out: Path | None) -> None:
         return
     if out.suffix not in (".npy", ".csv", ".jsonl"):
         raise OutputError(f"{out}: unknown output format {out.suffix!r}; use .npy, .csv or .jsonl")
-    check_target(out, force=True)
+    check_file_target(out)
 
 
 def write_results(results: Results, out: Path | None) -> None:
@@ -36,20 +39,52 @@ def write_results(results: Results, out: Path | None) -> None:
     Raises:
         OutputError: the disk refuses it; a file that was there before is kept.
     """
+    count = next(len(values) for values in results.values() if isinstance(values, np.ndarray))
+    write_batches([(range(1, count + 1), results)], out)
+
+
+def write_batches(batches: Iterable[Batch], out: Path | None) -> None:
+    """Write results that come in batches, each as it comes, so that only one is in memory.
+
+    Standard output has what came before an error; a file appears only when all is written.
+
+    Args:
+        batches: at least one.
+        out: the file; a ``.npy`` file holds the first of the results alone.
+
+    Raises:
+        OutputError: the disk refuses it; a file that was there before is kept.
+    """
     if out is None:
-        for line in _json_lines(results):
-            sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
+        for batch in batches:
+            sys.stdout.buffer.writelines(_json_lines(batch))
+            sys.stdout.buffer.flush()
         return
     with new_file(out) as path:
         if out.suffix == ".npy":
-            np.save(path, next(iter(results.values())))
+            with path.open("wb") as file:
+                _write_npy((next(iter(results.values())) for _, results in batches), file)
         elif out.suffix == ".csv":
-            with path.open("w", newline="") as file:
-                _write_csv(results, file)
+            with path.open("w", newline="") as text:
+                _write_csv(batches, text)
         else:
             with path.open("wb") as file:
-                file.writelines(_json_lines(results))
+                for batch in batches:
+                    file.writelines(_json_lines(batch))
+
+
+def _write_npy(arrays: Iterable[Any], file: IO[bytes]) -> None:
+    """Write arrays below each other; how many rows they have is known, and written, at the end."""
+    rows = 0
+    header: dict[str, Any] = {}
+    for array in arrays:
+        if not header:
+            header = {"descr": array.dtype.str, "fortran_order": False, "shape": (0, *array.shape[1:])}
+            np.lib.format.write_array_header_1_0(file, header)
+        file.write(np.ascontiguousarray(array).data)
+        rows += len(array)
+    file.seek(0)  # numpy leaves room for the number of rows to grow
+    np.lib.format.write_array_header_1_0(file, {**header, "shape": (rows, *header["shape"][1:])})
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
@@ -70,22 +105,29 @@ def _rows(results: Results) -> Iterable[tuple[Any, ...]]:
     return zip(*columns, strict=True)
 
 
-def _json_lines(results: Results) -> Iterable[bytes]:
+def _json_lines(batch: Batch) -> Iterable[bytes]:
+    numbers, results = batch
     names = ["row", *results]
     encoder = msgspec.json.Encoder()
-    for number, row in enumerate(_rows(results), start=1):
-        yield encoder.encode(dict(zip(names, (number, *row), strict=True))) + b"\n"
+    for number, row in zip(numbers, _rows(results), strict=True):
+        yield encoder.encode(dict(zip(names, (int(number), *row), strict=True))) + b"\n"
 
 
-def _write_csv(results: Results, file: IO[str]) -> None:
+def _write_csv(batches: Iterable[Batch], file: IO[str]) -> None:
     writer = csv.writer(file, lineterminator="\n")
+    for index, (numbers, results) in enumerate(batches):
+        if index == 0:
+            writer.writerow(_header(results))
+        for number, row in zip(numbers, _rows(results), strict=True):
+            flat: list[Any] = [int(number)]
+            for value in row:
+                flat.extend(value if isinstance(value, list) else [value])
+            writer.writerow(flat)
+
+
+def _header(results: Results) -> list[str]:
     header = ["row"]
     for name, values in results.items():
         wide = isinstance(values, np.ndarray) and values.ndim == 2
         header += [f"{name}_{i}" for i in range(values.shape[1])] if wide else [name]  # type: ignore[union-attr]
-    writer.writerow(header)
-    for number, row in enumerate(_rows(results), start=1):
-        flat: list[Any] = [number]
-        for value in row:
-            flat.extend(value if isinstance(value, list) else [value])
-        writer.writerow(flat)
+    return header

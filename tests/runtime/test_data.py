@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from edgeae_runtime._data import Data, as_samples, read
+from edgeae_runtime._data import Data, as_samples, read, read_pieces
 from edgeae_runtime._errors import DataError
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -539,3 +539,53 @@ def test_what_the_csv_module_reads_is_read_the_same_or_refused_by_row(rows, colu
         return
     expected = [row if columns is None else row[1:] for row in csv.reader(io.StringIO(text, newline=""))]
     np.testing.assert_array_equal(values, np.array(expected[1:], float).astype(np.float32))
+
+
+# --- in pieces -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("_csv", "_data"):
+        monkeypatch.setattr(f"edgeae_runtime.{module}.PIECE_VALUES", 30)
+    monkeypatch.setattr("edgeae_runtime._csv.LEAST_PIECE_ROWS", 10)
+    monkeypatch.setattr("edgeae_runtime._data.MOST_AT_ONCE", 100)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_pieces_of_a_file_are_the_file(name: str, tmp_path: Path) -> None:
+    table = np.float32(np.random.default_rng(0).normal(size=(95, 3)))
+    (tmp_path / name).write_bytes(file_bytes(name, table))
+    pieces = [piece.values for piece in read_pieces(tmp_path / name)]
+    np.testing.assert_array_equal(np.concatenate(pieces), table)
+    if name.endswith((".csv", ".npy")):
+        assert [len(piece) for piece in pieces] == [10] * 9 + [5]
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("pump.csv", "row 72 (line 73), column 'c1' is nan; every value must be finite"),
+        ("pump.npy", "row 72 holds nan; every value must be finite"),
+    ],
+)
+def test_a_fault_in_a_later_piece_is_told_by_its_row_in_the_file(
+    name: str, told: str, tmp_path: Path
+) -> None:
+    table = np.ones((95, 3), np.float32)
+    table[71, 1] = np.nan
+    (tmp_path / name).write_bytes(file_bytes(name, table))
+    with pytest.raises(DataError) as caught:
+        list(read_pieces(tmp_path / name))
+    assert str(caught.value) == f"{tmp_path / name}: {told}"
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_quoted_line_breaks_and_blank_lines_may_lie_anywhere_between_pieces(tmp_path: Path) -> None:
+    lines = [f'{i},"x\ny"' + "\n" * (i % 4) for i in range(95)]
+    (tmp_path / "a.csv").write_text("n,note\n" + "\n".join(lines) + "\n")
+    pieces = [piece.values for piece in read_pieces(tmp_path / "a.csv", columns=["n"])]
+    assert len(pieces) > 2
+    assert np.concatenate(pieces)[:, 0].tolist() == list(range(95))

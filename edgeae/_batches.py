@@ -1,0 +1,88 @@
+"""Batches for Keras: in an order, and with a noise, that only the seed and the epoch determine."""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from edgeae_runtime import Scaler
+from edgeae_runtime._manifest import Floats
+
+from ._blocks import BlockBatches
+from ._config import TrainConfig
+from ._robustness import corrupt
+from ._store import is_large
+
+PREFETCHED = 4
+VALIDATION = 2**32
+"""Stands for the epoch of a validation, whose order and noise are always the same."""
+
+
+class Batches:
+    """Rows as the network wants them. They are scaled batch by batch, so that no copy of all is kept."""
+
+    def __init__(
+        self, rows: NDArray[Any], scaler: Scaler, shape: tuple[int, ...], config: TrainConfig
+    ) -> None:
+        """Take rows (n, *shape) in raw units, the shape of the network's input, and the settings."""
+        self._rows, self._scaler, self._shape, self._config = rows, scaler, shape, config
+        self._order = lru_cache(maxsize=2)(self._shuffle)
+        self._blocks = lru_cache(maxsize=2)(self._mix)
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch; the last one may be smaller."""
+        return -(-len(self._rows) // self._config.batch_size)
+
+    def batch(self, epoch: int, step: int) -> tuple[Floats, Floats]:
+        """Return what the network is given and what it should make of it, each (batch, *shape), scaled.
+
+        Args:
+            epoch: from 0, or `VALIDATION`, which keeps the rows in their order.
+            step: in the epoch, from 0.
+        """
+        part = slice(step * self._config.batch_size, (step + 1) * self._config.batch_size)
+        if epoch != VALIDATION and is_large(self._rows):
+            clean, _ = self._blocks(epoch)[step]
+        else:
+            raw = self._rows[part if epoch == VALIDATION else self._order(epoch)[part]]
+            clean = self._scaler.scale(raw).reshape(len(raw), *self._shape)
+        if self._config.objective != "denoising":
+            return clean, clean
+        rng = np.random.default_rng((self._config.seed, epoch, step))
+        return corrupt(clean, self._config.noise_kind, self._config.noise, rng), clean
+
+    def training(self, first_epoch: int) -> tf.data.Dataset:
+        """Return the batches of every epoch from ``first_epoch`` on, one after the other."""
+        return self._dataset(first_epoch, self._config.epochs)
+
+    def validation(self) -> tf.data.Dataset:
+        """Return the batches once, in the rows' own order, each time with the same noise."""
+        return self._dataset(VALIDATION, VALIDATION + 1)
+
+    def _dataset(self, first_epoch: int, end: int) -> tf.data.Dataset:
+        def in_numpy(number: Any) -> tuple[Floats, Floats]:
+            return self.batch(*divmod(int(number), self.steps))
+
+        def make(number: Any) -> Any:
+            pair = tf.numpy_function(in_numpy, [number], (tf.float32, tf.float32))
+            return tuple(tf.ensure_shape(values, (None, *self._shape)) for values in pair)
+
+        numbers = tf.data.Dataset.range(first_epoch * self.steps, end * self.steps)
+        return numbers.map(make).prefetch(PREFETCHED)
+
+    def _shuffle(self, epoch: int) -> NDArray[np.intp]:
+        return np.random.default_rng((self._config.seed, epoch)).permutation(len(self._rows))
+
+    def _mix(self, epoch: int) -> BlockBatches:
+        """Return the epoch's order of rows that may lie on a disk, which is not read row by row."""
+        return BlockBatches(
+            self._rows,
+            self._scaler,
+            self._config.batch_size,
+            shape=self._shape,
+            seed=self._config.seed,
+            epoch=epoch,
+        )

@@ -1,0 +1,113 @@
+"""From files to what is evaluated: a run or bundle, rows, labels and times."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edgeae_export._source import RUN_NAME, load_keras
+from edgeae_export._thresholds import Rule
+from edgeae_runtime import DataError, Input
+from edgeae_runtime._data import read
+
+from ._data import load_data
+from ._evaluate import Outcome, Samples, evaluate_opened
+from ._labels import read_labels
+from ._robustness import NOISES, NoiseKind
+from ._subjects import open_subjects
+
+POSTERIOR_NAME = "posterior.keras"
+"""In the folder of a variational run: the model of the code's log-variance."""
+
+
+def evaluate_files(
+    model: Path,
+    data: Path | None,
+    *,
+    labels: Path | None = None,
+    label_column: str | None = None,
+    normal: str | None = None,
+    fit_data: Path | None = None,
+    threshold: str = "quantile:0.99",
+    noise: Sequence[NoiseKind] = NOISES,
+    seed: int = 0,
+) -> Outcome:
+    """Read a run or bundle and data, and evaluate the one on the other.
+
+    Args:
+        model: run folder or bundle.
+        data: file of samples; None takes the run's held-out rows.
+        labels: file of labels, see `read_labels`.
+        label_column: column of the labels in ``data``, a table.
+        normal: as for `evaluate`, and so are the others.
+        fit_data: file of normal rows that the baselines are fitted on.
+        threshold: rule.
+        noise: kinds.
+        seed: for everything random.
+
+    Raises:
+        EdgeaeError: as for `evaluate`; or a file cannot be read.
+    """
+    if labels is not None and label_column is not None:
+        raise DataError("labels: both --labels and --label-column say what they are; pass one of the two")
+    rule = Rule.parse(threshold)
+    opened = open_subjects(model, rule)
+    fit = None if fit_data is None else read_samples(fit_data, opened.input, None, None).rows
+    if data is None:
+        if opened.source is None:
+            raise DataError(f"{model}: a bundle holds no rows to evaluate on; name a file of samples")
+        if label_column is not None:
+            raise DataError("labels: --label-column names a column of --data, which is missing; pass both")
+        known = None if labels is None else read_labels(labels)
+        samples = Samples(opened.source.rows, labels=known, series=opened.input.window is not None)
+    else:
+        samples = read_samples(data, opened.input, labels, label_column)
+        if fit is None and opened.source is not None:
+            fit = opened.source.rows
+    posterior = model / POSTERIOR_NAME
+    is_variational = (model / RUN_NAME).is_file() and posterior.is_file()
+    return evaluate_opened(
+        opened,
+        samples,
+        fit,
+        normal=normal,
+        rule=rule,
+        noise=noise,
+        seed=seed,
+        posterior=load_keras(posterior) if is_variational else None,
+    )
+
+
+def read_samples(data: Path, shape: Input, labels: Path | None, label_column: str | None) -> Samples:
+    """Read a file of samples as the model takes them, with its labels.
+
+    Raises:
+        DataError: a file cannot be read, lacks a column that the model was trained on, or has no window.
+    """
+    known = None if labels is None else read_labels(labels)
+    is_array = data.suffix in (".npy", ".npz")
+    if is_array and shape.window is not None and (rows := read(data).values).shape[1:] == shape.shape:
+        return Samples(rows, labels=known, series=True, overlap=_overlap(shape))
+    is_table = data.suffix in (".csv", ".parquet")
+    found = load_data(
+        str(data),
+        columns=shape.features if is_table else None,
+        label_column=label_column,
+        window=shape.window,
+        stride=shape.stride or 1,
+    )
+    samples = Samples(found.values, labels=found.labels if known is None else known)
+    if shape.window is None:
+        return samples
+    samples = replace(samples, timestamps=found.timestamps, series=True, overlap=_overlap(shape))
+    if samples.timestamps is None or len(samples.timestamps) < 2:
+        return samples
+    step = np.median(np.diff(samples.timestamps).astype(np.int64)) / (shape.stride or 1)
+    return replace(samples, span=np.timedelta64(round((shape.window - 1) * step), "us"))
+
+
+def _overlap(shape: Input) -> int:
+    """Return how many windows after one share readings with it."""
+    assert shape.window is not None
+    return -(-shape.window // (shape.stride or 1)) - 1

@@ -1,0 +1,160 @@
+"""Series of readings: their uninterrupted stretches, the windows over them, and their split in time."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeae_runtime import DataError
+from edgeae_runtime._csv import PIECE_VALUES
+from edgeae_runtime._errors import EdgeaeWarning
+from edgeae_runtime._windows import Clock, too_short, windows
+
+from ._store import Store, is_large, steps
+
+Segments: TypeAlias = tuple[tuple[range, ...], ...]
+"""See `edgeae_runtime._data.Data.segments`."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The readings of a file, by position, between two interruptions."""
+
+    start: int
+    stop: int
+
+    def starts(self, window: int, stride: int) -> range:
+        """Return where its windows start."""
+        return range(self.start, max(self.start, self.stop - window + 1), stride)
+
+
+def stretches(
+    count: int, times: NDArray[np.datetime64] | None, wanted: NDArray[np.bool_] | None, where: str
+) -> list[Stretch]:
+    """Return the uninterrupted stretches of a file, in order.
+
+    Args:
+        count: readings in the file.
+        times: of the readings, (count,); gaps between them interrupt.
+        wanted: which readings may be part of a stretch, (count,); None for all.
+        where: what errors call the file.
+
+    Raises:
+        DataError: the times are not in order.
+        (warning) EdgeaeWarning: once or rarely they are not.
+    """
+    cuts = [] if times is None else Clock(where).interruptions(times)
+    if wanted is not None:
+        cuts = sorted({*cuts, *(np.flatnonzero(np.diff(wanted)) + 1).tolist()})
+    found = [Stretch(a, b) for a, b in zip([0, *cuts], [*cuts, count], strict=True)]
+    return [stretch for stretch in found if wanted is None or wanted[stretch.start]]
+
+
+def place_windows(found: Sequence[Stretch], window: int, stride: int) -> tuple[range, ...]:
+    """Return where windows start, stretch by stretch; those too short for one are left out.
+
+    Raises:
+        (warning) EdgeaeWarning: with the number of readings that are in no window for that reason.
+    """
+    places = tuple(starts for stretch in found if len(starts := stretch.starts(window, stride)))
+    left = [s.stop - s.start for s in found if not len(s.starts(window, stride))]
+    if left and places:
+        warnings.warn(
+            f"{sum(left):,} readings lie in {len(left)} stretches shorter than a window of {window:,}, and "
+            "are left out",
+            EdgeaeWarning,
+            stacklevel=2,
+        )
+    return places
+
+
+def cut_windows(
+    readings: NDArray[Any], places: Segments, offsets: Sequence[int], window: int
+) -> NDArray[Any]:
+    """Return the windows (count, window, channels); of one stretch as a view, of several as a copy.
+
+    Args:
+        readings: those of all files, one below the other.
+        places: where windows start, in readings of their file.
+        offsets: where the files start.
+        window: readings in a window.
+    """
+    views = [
+        windows(readings[offset + starts.start : offset + starts[-1] + window], window, starts.step)
+        for offset, file in zip(offsets, places, strict=True)
+        for starts in file
+    ]
+    if len(views) == 1:
+        return views[0]
+    return Store().extend(step for view in views for step in _small(view)).finish()
+
+
+def _small(view: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    rows = max(1, PIECE_VALUES // view[0].size)
+    for start in range(0, len(view), rows):
+        yield view[start : start + rows]
+
+
+def check_window(window: int | None, stride: int) -> None:
+    """Refuse a window or a stride below 1.
+
+    Raises:
+        DataError: with both numbers.
+    """
+    if stride < 1 or (window is not None and window < 1):
+        raise DataError(f"window {window} and stride {stride}: both must be at least 1")
+
+
+def nothing_fits(where: str, found: Sequence[Stretch], window: int) -> DataError:
+    """Return the error for data without a single window."""
+    return too_short(where, max((s.stop - s.start for s in found), default=0), window)
+
+
+def split_in_time(
+    rows: NDArray[Any], share: float, segments: Segments, window: int | None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return training and held-out samples: of each file the last are held out.
+
+    Between the two lie the windows that have readings in both; they are in neither.
+
+    Args:
+        rows: samples, (n, …).
+        share: of the samples of each file that is held out.
+        segments: where they lie; see `Data.segments`.
+        window: readings in a sample; None for one.
+
+    Raises:
+        DataError: nothing is left for one of the parts.
+    """
+    train: list[NDArray[Any]] = []
+    held: list[NDArray[Any]] = []
+    first = 0
+    for file in segments:
+        count = sum(map(len, file))
+        out = round(count * share)
+        starts = np.concatenate([np.arange(s.start, s.stop, s.step) for s in file])
+        border = starts[count - out] if out else np.inf
+        kept = int(np.searchsorted(starts, border - (window or 1), side="right"))
+        train.append(rows[first : first + kept])
+        held.append(rows[first + count - out : first + count])
+        first += count
+    if not sum(map(len, train)) or not sum(map(len, held)):
+        what = "rows" if window is None else f"windows of {window:,} readings"
+        raise DataError(
+            f"{len(rows):,} {what}, the last {share:.0%} of them held out, leave {sum(map(len, held)):,} "
+            f"held out and {sum(map(len, train)):,} for training that share no reading with those; both need "
+            "at least one: give a longer series, or a smaller window"
+        )
+    return _joined(train), _joined(held)
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    filled = [part for part in parts if len(part)]
+    if len(filled) == 1:
+        return filled[0]
+    if any(is_large(part) for part in filled):
+        return Store().extend(step for part in filled for step in steps(part)).finish()
+    return np.concatenate(filled)

@@ -1,0 +1,194 @@
+"""What can be evaluated: a run's Keras model, a bundle's artifacts, and the baselines beside them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeae_export._quiet import quiet
+from edgeae_export._source import RUN_NAME, Source, load_run
+from edgeae_export._thresholds import Rule
+from edgeae_runtime import EngineError, Input, Scaler, load, reconstruction_error
+from edgeae_runtime._bundle import Bundle
+from edgeae_runtime._engines import ENGINE_FORMATS
+from edgeae_runtime._errors import BundleError
+from edgeae_runtime._manifest import Floats
+
+CHUNK_ROWS = 4096
+"""Rows whose reconstructions are in memory at a time."""
+FOREST_SEED = 0
+
+Reconstruct: TypeAlias = Callable[[NDArray[Any]], tuple[Floats, NDArray[Any], Floats | None]]
+"""Raw rows (n, *shape) to codes (n, latent size), errors (n,) in scaled units squared, and reconstructions
+(n, size) in scaled units; None where the bundle holds no decoder."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something that reconstructs its input."""
+
+    name: str
+    reconstruct: Reconstruct
+    threshold: float | None
+    """The error above which a row is an alarm; None where there is no such rule."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a subject makes of n rows."""
+
+    codes: Floats
+    """(n, latent size)."""
+    errors: NDArray[np.float64]
+    """(n,): mean squared error of each row, in scaled units squared."""
+    absolute: NDArray[np.float64] | None
+    """(n,): mean absolute error of each row, in scaled units."""
+    raw_squared: NDArray[np.float64] | None
+    """(n,): mean squared error of each row, in raw units squared."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run or a bundle, ready to be evaluated."""
+
+    subjects: tuple[Subject, ...]
+    input: Input
+    scaler: Scaler
+    latent_size: int
+    source: Source | None
+    """Of a run; a bundle carries no rows."""
+
+
+def open_subjects(path: Path, rule: Rule) -> Opened:
+    """Open a run folder, or every scorer of a bundle that an engine here can run.
+
+    Args:
+        path: the run or bundle.
+        rule: for the threshold of a run, on its held-out rows; an artifact has its own.
+
+    Raises:
+        RunError, BundleError: it is neither, or damaged.
+        EngineError: no engine that is installed runs any of the bundle's scorers.
+    """
+    if (path / RUN_NAME).is_file():
+        return from_source(load_run(path), rule)
+    bundle = Bundle(path)
+    manifest = bundle.manifest
+    engines: dict[str, Any] = {file_format: engine for engine, file_format in ENGINE_FORMATS.items()}
+    subjects: list[Subject] = []
+    missing: EngineError | None = None
+    for artifact in manifest.artifacts:
+        if artifact.role != "scorer" or artifact.format not in engines:
+            continue
+        kind = artifact.precision, artifact.format
+        autoencoder = load(path, engine=engines[artifact.format], precision=artifact.precision)
+        whole = bool(manifest.find("encoder", *kind) and manifest.find("decoder", *kind))
+        with quiet():  # LiteRT tells on its first run what it chose
+            try:
+                autoencoder.score(np.zeros((1, *manifest.input.shape), np.float32))
+            except EngineError as error:
+                missing = error
+                continue
+        subjects.append(
+            Subject(
+                artifact.path.removeprefix("scorer."),
+                _of_artifact(autoencoder, manifest.scaler, whole),
+                artifact.threshold.value,
+            )
+        )
+    if not subjects:
+        raise missing or BundleError(f"{path}: holds no scorer; export it again without --keep-passing")
+    return Opened(tuple(subjects), manifest.input, manifest.scaler, manifest.latent_size, None)
+
+
+def from_source(source: Source, rule: Rule) -> Opened:
+    """Make a Keras autoencoder ready; its threshold is taken on the source's rows."""
+    reconstruct = _of_source(source)
+    errors = measure(Subject("keras", reconstruct, None), source.scaler, source.rows).errors
+    subject = Subject("keras", reconstruct, rule.choose(errors).value)
+    latent = int(np.prod(source.encoder.output_shape[1:]))
+    return Opened((subject,), source.input, source.scaler, latent, source)
+
+
+def pca_subject(scaler: Scaler, fit_rows: NDArray[Any], latent: int) -> Subject:
+    """Fit principal components, as many as the code has values, on raw rows (n, *shape)."""
+    from sklearn.decomposition import PCA
+
+    flat = _flat(scaler, fit_rows)
+    pca = PCA(min(latent, *flat.shape), random_state=0).fit(flat)
+
+    def reconstruct(rows: NDArray[Any]) -> tuple[Floats, NDArray[Any], Floats]:
+        scaled = _flat(scaler, rows)
+        codes = pca.transform(scaled)
+        copies = pca.inverse_transform(codes)
+        return codes, reconstruction_error(scaled, copies), copies
+
+    return Subject(f"PCA-{pca.n_components_}", reconstruct, None)
+
+
+def identity_subject(scaler: Scaler) -> Subject:
+    """Return what copies its input: the picture of a model that has learned nothing."""
+
+    def reconstruct(rows: NDArray[Any]) -> tuple[Floats, NDArray[Any], Floats]:
+        scaled = _flat(scaler, rows)
+        return scaled, np.zeros(len(scaled)), scaled
+
+    return Subject("identity copy", reconstruct, None)
+
+
+def forest_scores(scaler: Scaler, fit_rows: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
+    """Fit an isolation forest on raw rows (n, *shape); return what scores others, higher is stranger."""
+    from sklearn.ensemble import IsolationForest
+
+    forest = IsolationForest(random_state=FOREST_SEED).fit(_flat(scaler, fit_rows))
+    return lambda rows: -forest.score_samples(_flat(scaler, rows))
+
+
+def measure(subject: Subject, scaler: Scaler, rows: NDArray[Any]) -> Measured:
+    """Run a subject on raw rows (n, *shape), a few thousand at a time."""
+    codes, errors, absolute, squared = [], [], [], []
+    for chunk in _chunks(rows):
+        code, error, copy = subject.reconstruct(chunk)
+        codes.append(code)
+        errors.append(np.asarray(error, np.float64))
+        if copy is not None:
+            difference = np.abs(_flat(scaler, chunk).astype(np.float64) - copy)
+            absolute.append(difference.mean(axis=1))
+            gain = np.broadcast_to(np.asarray(scaler.gain, np.float64), chunk.shape[1:]).reshape(-1)
+            squared.append(np.square(difference / gain).mean(axis=1))
+    return Measured(
+        np.concatenate(codes),
+        np.concatenate(errors),
+        np.concatenate(absolute) if absolute else None,
+        np.concatenate(squared) if squared else None,
+    )
+
+
+def _of_source(source: Source) -> Reconstruct:
+    from edgeae_export._gate import Reference
+
+    def reconstruct(rows: NDArray[Any]) -> tuple[Floats, NDArray[Any], Floats]:
+        result = Reference.of(source, rows)
+        return result.embedding, result.error, result.reconstruction.reshape(len(rows), -1)
+
+    return reconstruct
+
+
+def _of_artifact(autoencoder: Any, scaler: Scaler, whole: bool) -> Reconstruct:
+    def reconstruct(rows: NDArray[Any]) -> tuple[Floats, NDArray[Any], Floats | None]:
+        found = autoencoder.detect(rows)
+        return found.embedding, found.error, _flat(scaler, autoencoder.reconstruct(rows)) if whole else None
+
+    return reconstruct
+
+
+def _flat(scaler: Scaler, rows: NDArray[Any]) -> Floats:
+    return scaler.scale(rows).reshape(len(rows), -1)
+
+
+def _chunks(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    for start in range(0, len(rows), CHUNK_ROWS):
+        yield rows[start : start + CHUNK_ROWS]

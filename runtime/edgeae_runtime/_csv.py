@@ -1,0 +1,276 @@
+"""Reading a CSV piece by piece: numbers, and where wanted one column of times and one of labels.
+
+Memory is that of a piece, whatever the size of the file.
+"""
+
+import csv
+import itertools
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._errors import DataError
+from ._times import is_time, parse_times
+
+PIECE_VALUES = 2**18
+"""Numbers read at once, about: one megabyte of float32."""
+LEAST_PIECE_ROWS = 1024
+_LOOKED_AT = 100
+"""Rows from which is told what a column holds."""
+_TIME_WIDTH = 48
+"""Characters kept of a time."""
+_TOO_LARGE = 2.0**128 - 2.0**103  # the least number that float32 rounds to infinity
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of a file, one after another."""
+
+    values: NDArray[Any]
+    """(n, ...): float32, or integers of the type that the file holds."""
+    times: NDArray[np.datetime64] | None = None
+    """(n,), ``datetime64[us]``; None where the file has no such column, or it was not asked for."""
+    labels: NDArray[np.object_] | None = None
+    """(n,), as they stand in the file; None where not asked for."""
+
+
+class Csv:
+    """A CSV with a header: its columns told apart, its rows read in pieces.
+
+    Unless times are asked for, all columns, or the ``columns`` named, are numbers. Otherwise a column
+    that holds dates or times is no feature but the time of the row.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        columns: Sequence[str] | None = None,
+        *,
+        label: str | None = None,
+        times: bool = False,
+        series: bool = False,
+    ) -> None:
+        """Read the header, and from the first rows what the columns hold.
+
+        Args:
+            path: the file.
+            columns: the features, in this order, and which column is the time where there are several.
+            label: the column of the labels.
+            times: whether to look for a column of times.
+            series: whether the times matter: two candidates are then an error, also where none was chosen.
+
+        Raises:
+            DataError: no header, no rows, a column that is missing, named twice, or holds text.
+        """
+        records = _records(path)
+        _, cells = next(records, (0, []))
+        self.path = path
+        self.header = [cell.strip() for cell in cells]
+        wanted = None if columns is None else (*columns, *([label] if label and label not in columns else []))
+        if all(_number(name) is not None for name in self.header):
+            found = listed(self.header)
+            raise DataError(f"{path}: the first line must name the columns, found {found}; add them")
+        chosen = choose(path, self.header, wanted)
+        first_line, first = next(records, (0, []))
+        if not first_line:
+            raise DataError(f"{path}: has no rows; give at least one sample")
+        if label is not None and label not in self.header:
+            raise _no_column(path, [label], self.header)
+        self._skip = first_line - 1
+        self.label = label
+        self.time: str | None = None
+        self.features = tuple(name for name in chosen if name != label)
+        if times:
+            rows = [first, *(cells for _, cells in itertools.islice(records, _LOOKED_AT - 1))]
+            rows = [row for row in rows if len(row) == len(self.header)]
+            kinds = {name: _kind_of([row[i].strip() for row in rows]) for i, name in enumerate(self.header)}
+            kinds.pop(label or "", None)
+            self.features, self.time = tell_apart(path, self.features, kinds, series=series)
+        if not self.features:
+            raise DataError(f"{path}: no column of numbers is left among {listed(chosen)}; choose one")
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the rows in order.
+
+        Raises:
+            DataError: a row is of the wrong length, or a cell is not a finite number, a time, or a label.
+        """
+        numbers = [f"f{self.header.index(name)}" for name in self.features]
+        rows = max(LEAST_PIECE_ROWS, PIECE_VALUES // len(numbers))
+        # One field a column, so that numpy checks the length of each row against the header, which it does
+        # not with `usecols`; of a column that is not wanted, one character is kept.
+        fields = np.dtype([("", self._kind(name)) for name in self.header])
+        with self.path.open(encoding="utf-8-sig") as file:
+            lines = itertools.islice(file, self._skip, None)
+            while True:
+                try:
+                    with warnings.catch_warnings():  # blank lines and the end of the file
+                        warnings.simplefilter("ignore", UserWarning)
+                        table = np.loadtxt(lines, fields, None, ",", ndmin=1, quotechar='"', max_rows=rows)
+                    if not len(table):
+                        return
+                    piece = self._piece(table, numbers)
+                except (ValueError, DataError):
+                    self._raise_first_fault()
+                    raise
+                yield piece
+
+    def _kind(self, name: str) -> Any:
+        if name in self.features:
+            return np.float32
+        return {self.time: f"U{_TIME_WIDTH}", self.label: object}.get(name, "U1")
+
+    def _piece(self, table: NDArray[Any], numbers: list[str]) -> Piece:
+        if numbers == list(table.dtype.names or ()):
+            values = table.view(np.float32).reshape(len(table), -1)
+        else:
+            values = np.column_stack([table[name] for name in numbers])
+        # NaN and infinity show in the extremes, which unlike isfinite() need no memory of their own
+        if not (np.isfinite(values.min()) and np.isfinite(values.max())):
+            raise ValueError("not finite")
+        times = labels = None
+        if self.time is not None:
+            times = parse_times(table[f"f{self.header.index(self.time)}"].tolist())
+        if self.label is not None:
+            labels = table[f"f{self.header.index(self.label)}"]
+            labels = np.array([str(cell).strip() for cell in labels.tolist()], object)
+            if not labels.all():
+                raise ValueError("a label is empty")
+        return Piece(values, times, labels)
+
+    def _raise_first_fault(self) -> None:
+        records = _records(self.path)
+        next(records)
+        roles = [(name, _fault) for name in self.features]
+        roles += [(self.time, _time_fault)] if self.time is not None else []
+        roles += [(self.label, _label_fault)] if self.label is not None else []
+        wanted = [(name, self.header.index(name), check) for name, check in roles]
+        for row, (line, cells) in enumerate(records, 1):
+            where = f"{self.path}: row {row} (line {line})"
+            if len(cells) != len(self.header):
+                found = f"{len(cells)} column{'s' * (len(cells) > 1)}"
+                raise DataError(f"{where} has {found}, the header names {len(self.header)}; repair the row")
+            for name, index, check in wanted:
+                if fault := check(cells[index]):
+                    raise DataError(f"{where}, column {name!r}{fault}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names in quotes, shortened to what a terminal bears."""
+    text = ", ".join(map(repr, names)) or "none"
+    return text if len(text) <= 300 else f"{text[:300]} …"
+
+
+def not_finite(value: float) -> str:
+    """Say what is wrong with a number that is not finite as float32."""
+    if np.isfinite(value):
+        return f"{value}, which does not fit float32; rescale it or remove the row"
+    return f"{value}; every value must be finite"
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line on which each record starts, and its cells; blank lines are left out."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        line = 1
+        for cells in reader:
+            if cells:
+                yield line, cells
+            line = reader.line_num + 1  # not one more than before: a quoted cell may span lines
+
+
+def choose(where: object, header: list[str], columns: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the columns named, or all.
+
+    Raises:
+        DataError: one is missing, without a name, or there or in the header twice.
+    """
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise DataError(f"{where}: the header names column {twice[0]!r} twice; rename one")
+    chosen = tuple(header if columns is None else columns)
+    missing = [name for name in chosen if name not in header]
+    if missing:
+        raise _no_column(where, missing, header)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise DataError(f"{where}: chosen columns are {listed(chosen)}; name at least one, and none twice")
+    if "" in chosen:
+        raise DataError(f"{where}: column {header.index('') + 1} has no name; name it or choose the others")
+    return chosen
+
+
+def _no_column(where: object, missing: Sequence[str], header: Sequence[str]) -> DataError:
+    return DataError(f"{where}: has no column {listed(missing)}, found {listed(header)}; choose of these")
+
+
+def tell_apart(
+    where: object, features: tuple[str, ...], kinds: Mapping[str, str], *, series: bool
+) -> tuple[tuple[str, ...], str | None]:
+    """Find the column of times, and take it out of the features.
+
+    Args:
+        where: what errors call the table.
+        features: the columns chosen.
+        kinds: of each column ``number``, ``time``, or else what it holds, in words.
+        series: see `Csv`.
+
+    Returns:
+        The features, and the column of times if there is one.
+
+    Raises:
+        DataError: several columns may be the time, or a feature is neither number nor time.
+    """
+    times = [name for name, kind in kinds.items() if kind == "time"]
+    among = [name for name in features if name in times]
+    if len(among) > 1 or (series and not among and len(times) > 1):
+        raise DataError(
+            f"{where}: columns {listed(among or times)} all hold dates, and one is the time of a row; "
+            "name it, and the features, with --columns"
+        )
+    for name in features:
+        if kinds[name] not in ("number", "time"):
+            raise DataError(
+                f"{where}: column {name!r} holds {kinds[name]}, neither numbers nor dates; name the columns "
+                f"to use with --columns, or keep it as labels with --label-column {name}"
+            )
+    time = next(iter(among or times), None) if among or len(times) == 1 else None
+    return tuple(name for name in features if name not in among), time
+
+
+def _kind_of(cells: list[str]) -> str:
+    """Return a kind for `tell_apart`; a stray cell is left to the reader, which names its row."""
+    if any(_number(cell) is not None for cell in cells) or not any(cells):
+        return "number"
+    return "time" if any(map(is_time, cells)) else f"text ({next(filter(None, cells))[:40]!r})"
+
+
+def _fault(cell: str) -> str | None:
+    value = _number(cell)
+    if value is None:
+        found = f": {cell[:80]!r} is not a number" if cell.strip() else " is empty"
+        return f"{found}; remove or repair the row"
+    return None if abs(value) < _TOO_LARGE else f" is {not_finite(value)}"
+
+
+def _time_fault(cell: str) -> str | None:
+    if is_time(cell[:_TIME_WIDTH]):
+        return None
+    found = f": {cell[:80]!r} is not a date, as others of the column are" if cell.strip() else " is empty"
+    return f"{found}; remove or repair the row, or leave the column out with --columns"
+
+
+def _label_fault(cell: str) -> str | None:
+    return None if cell.strip() else " is empty; remove or repair the row"
+
+
+def _number(cell: str) -> float | None:
+    # float() also takes 1_000 and digits of other scripts, which numpy and other readers do not.
+    try:
+        return float(cell) if cell.strip().isascii() and "_" not in cell else None
+    except ValueError:
+        return None

@@ -1,0 +1,32 @@
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist():
+    """Training and test images, uint8 (n, 28, 28), read without the code under test."""
+    images = []
+    for part, count in (("train", 60_000), ("t10k", 10_000)):
+        path = FASHION_MNIST / f"{part}-images-idx3-ubyte.gz"
+        if not path.is_file():
+            pytest.fail(f"{path} is missing: apt-get install dataset-fashion-mnist", pytrace=False)
+        pixels = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16)
+        images.append(pixels.reshape(count, 28, 28))
+    return tuple(images)
+
+
+@pytest.fixture(scope="session")
+def other_units():
+    """A function that gives each column of a table a unit of its own, 0.01 to 200, and an offset."""
+
+    def convert(table):
+        rng = np.random.default_rng(7)
+        factors = np.exp(rng.uniform(np.log(0.01), np.log(200), table.shape[1]))
+        return np.float32(table * factors + rng.uniform(-100, 100, table.shape[1]))
+
+    return convert

@@ -1,0 +1,202 @@
+import hashlib
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click.testing
+import numpy as np
+import pytest
+
+import edgeae_runtime
+from edgeae_runtime._cli import main
+
+ENGINES = ["onnxruntime", "litert"]
+PRECISIONS = ["float32", "int8"]
+
+
+class Bundle:
+    """A copy of the tiny bundle that a test may damage, or change so that its manifest still agrees."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Change a file behind the manifest's back."""
+        (self.path / name).write_bytes(content)
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Change a file and what the manifest says of it, so that no hash tells."""
+        self.write(name, content)
+        with self.manifest() as manifest:
+            digest = hashlib.sha256(content).hexdigest()
+            if name in manifest["files"]:
+                manifest["files"][name] = digest
+            for artifact in manifest["artifacts"]:
+                if artifact["path"] == name:
+                    artifact.update(bytes=len(content), sha256=digest)
+
+    def replace_golden(self, **changed: np.ndarray) -> None:
+        """Change arrays of the golden file, and what the manifest says of it."""
+        arrays = {**np.load(self.path / "golden.npz"), **changed}
+        scratch = self.path / "scratch.npz"
+        np.savez(scratch, **arrays)
+        content = scratch.read_bytes()
+        scratch.unlink()
+        self.replace("golden.npz", content)
+
+    @contextmanager
+    def manifest(self) -> Iterator[dict[str, Any]]:
+        """Give the manifest to change; it is written back."""
+        manifest = json.loads(self.read("manifest.json"))
+        yield manifest
+        self.write("manifest.json", json.dumps(manifest).encode())
+
+    def keep(self, part: str) -> None:
+        """Drop the artifacts in whose file name this part is missing."""
+        with self.manifest() as manifest:
+            kept = [artifact for artifact in manifest["artifacts"] if part in artifact["path"]]
+            manifest["artifacts"] = kept
+
+    def zipped(self) -> Path:
+        """Return the same as one uncompressed zip file, beside the folder."""
+        return zip_folder(self.path, self.path.with_suffix(".zip"))
+
+
+def zip_folder(folder: Path, target: Path) -> Path:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+    return target
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Path:
+    """The committed bundle; see make_tiny_bundle.py."""
+    return Path(__file__).with_name("tiny.edgeae")
+
+
+@pytest.fixture(scope="session")
+def tiny_zip(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return zip_folder(tiny, tmp_path_factory.mktemp("zipped") / "tiny.edgeae")
+
+
+@pytest.fixture
+def bundle(tiny: Path, tmp_path: Path) -> Bundle:
+    return Bundle(shutil.copytree(tiny, tmp_path / "pump.edgeae"))
+
+
+@pytest.fixture(scope="session")
+def golden(tiny: Path) -> dict[str, np.ndarray]:
+    return dict(np.load(tiny / "golden.npz"))
+
+
+@pytest.fixture(scope="session")
+def rows(tiny: Path) -> np.ndarray:
+    """Readings with the mean and the spread of the training data, but not its correlations."""
+    scaler = edgeae_runtime.Bundle(tiny).manifest.scaler
+    spread = np.random.default_rng(3).standard_normal((1000, len(scaler.offset)))
+    rows = np.float32(np.array(scaler.offset) + spread / np.array(scaler.gain))
+    rows.flags.writeable = False
+    return rows
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session", params=PRECISIONS)
+def precision(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def ae(tiny: Path, engine: str, precision: str) -> edgeae_runtime.Autoencoder:
+    """The tiny bundle, loaded once for each engine and precision."""
+    return edgeae_runtime.load(tiny, engine=engine, precision=precision)
+
+
+@pytest.fixture(scope="session")
+def exact(tiny: Path, engine: str) -> edgeae_runtime.Autoencoder:
+    """The tiny bundle in float32, loaded once for each engine."""
+    return edgeae_runtime.load(tiny, engine=engine, precision="float32")
+
+
+@pytest.fixture
+def run() -> Callable[..., click.testing.Result]:
+    """Run a command in this process and expect it to end well."""
+
+    def call(*arguments: object) -> click.testing.Result:
+        result = click.testing.CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, result.output
+        return result
+
+    return call
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[..., str]:
+    """Run a command, expect one line of error and nothing written; return the line."""
+
+    def call(*arguments: object, status: int = 1) -> str:
+        before = snapshot(tmp_path)
+        result = click.testing.CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert isinstance(result.exception, SystemExit), repr(result.exception)
+        assert result.exit_code == status
+        assert result.stderr.count("\n") == 1, result.stderr
+        assert result.stderr.startswith("Error: ")
+        assert snapshot(tmp_path) == before
+        return result.stderr.removeprefix("Error: ").rstrip("\n")
+
+    return call
+
+
+@pytest.fixture
+def installed() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the installed command in a process of its own."""
+    command = Path(sys.executable).with_name("edgeae")
+
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+        words = [command, *map(str, arguments)]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+
+    return call
+
+
+@pytest.fixture
+def full_disk() -> Callable[[], AbstractContextManager[None]]:
+    """Inside the block no file grows beyond 2 kB: the system refuses the write, as on a full disk."""
+
+    @contextmanager
+    def limited() -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    """Every path below a folder, hidden ones too, with what is in it."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture(name="snapshot")
+def snapshot_fixture() -> Callable[[Path], dict[str, bytes | None]]:
+    return snapshot
