@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Autoencoder", "TrainConfig", "Trained", "__version__", "load_data", "train"]
 
-_HOMES = {"Autoencoder": "_estimator", "TrainConfig": "_train", "Trained": "_train", "load_data": "_data", "train": "_train"}
+_HOMES = {
+    "Autoencoder": "_estimator",
+    "TrainConfig": "_train",
+    "Trained": "_train",
+    "load_data": "_data",
+    "train": "_train",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -224,14 +224,14 @@ def is_image(outcome: Outcome) -> bool:
 
 def png(image: NDArray[Any], low: float, high: float) -> str:
     """Return an image (height, width) or (height, width, channels) as the address of a PNG in the page."""
-    from matplotlib.image import imsave
+    from PIL import Image
 
     shares = np.clip((image.astype(np.float64) - low) / ((high - low) or 1.0), 0, 1)
     pixels = np.round(255 * shares).astype(np.uint8)
-    if pixels.ndim == 2 or pixels.shape[-1] == 1:
-        pixels = np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
     stream = io.BytesIO()
-    imsave(stream, pixels, format="png", pil_kwargs={"optimize": True})
+    Image.fromarray(pixels).save(stream, format="png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 

@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeae_export._source import RUN_NAME, load_keras
 from edgeae_export._thresholds import Rule
 from edgeae_runtime import DataError, Input
 from edgeae_runtime._data import read
 
+from ._classes import of_windows
 from ._data import load_data
 from ._evaluate import Outcome, Samples, evaluate_opened
 from ._labels import read_labels
@@ -62,7 +65,7 @@ def evaluate_files(
         known = None if labels is None else read_labels(labels)
         samples = Samples(opened.source.rows, labels=known, series=opened.input.window is not None)
     else:
-        samples = read_samples(data, opened.input, labels, label_column)
+        samples = read_samples(data, opened.input, labels, label_column, normal)
         if fit is None and opened.source is not None:
             fit = opened.source.rows
     posterior = model / POSTERIOR_NAME
@@ -79,8 +82,12 @@ def evaluate_files(
     )
 
 
-def read_samples(data: Path, shape: Input, labels: Path | None, label_column: str | None) -> Samples:
+def read_samples(
+    data: Path, shape: Input, labels: Path | None, label_column: str | None, normal: str | None = None
+) -> Samples:
     """Read a file of samples as the model takes them, with its labels.
+
+    A window has the label ``normal`` where all its readings have it, else the last one that is another.
 
     Raises:
         DataError: a file cannot be read, lacks a column that the model was trained on, or has no window.
@@ -93,7 +100,7 @@ def read_samples(data: Path, shape: Input, labels: Path | None, label_column: st
     found = load_data(
         str(data),
         columns=shape.features if is_table else None,
-        label_column=label_column,
+        label_column=label_column if shape.window is None or normal is None else None,
         window=shape.window,
         stride=shape.stride or 1,
     )
@@ -101,10 +108,27 @@ def read_samples(data: Path, shape: Input, labels: Path | None, label_column: st
     if shape.window is None:
         return samples
     samples = replace(samples, timestamps=found.timestamps, series=True, overlap=_overlap(shape))
+    if label_column is not None and normal is not None:  # else what is normal was guessed, and told so
+        starts = np.concatenate([np.asarray(r) for r in (found.segments or ((),))[0]])
+        samples = replace(samples, labels=_window_labels(data, shape, label_column, normal, starts))
     if samples.timestamps is None or len(samples.timestamps) < 2:
         return samples
     step = np.median(np.diff(samples.timestamps).astype(np.int64)) / (shape.stride or 1)
     return replace(samples, span=np.timedelta64(round((shape.window - 1) * step), "us"))
+
+
+def _window_labels(
+    data: Path, shape: Input, label_column: str, normal: str, starts: NDArray[np.int64]
+) -> NDArray[Any]:
+    """Return the label of each window that starts at these readings."""
+    assert shape.window is not None
+    known = load_data(str(data), columns=shape.features, label_column=label_column).labels
+    assert known is not None
+    names, codes = np.unique(known.astype(str), return_inverse=True)
+    is_normal = names == normal
+    code = int(np.argmax(is_normal)) if is_normal.any() else len(names)
+    chosen: NDArray[Any] = names[of_windows(codes.astype(np.int32), starts, shape.window, code)]
+    return chosen
 
 
 def _overlap(shape: Input) -> int:

@@ -36,14 +36,15 @@ methods = {
     ),
 }
 
-figure = Figure(figsize=(8, 3.7), dpi=72, layout="constrained")
+figure = Figure(figsize=(8, 3.7), dpi=68, layout="constrained")
 for axes, (name, method) in zip(figure.subplots(1, 2), methods.items(), strict=True):
     plane_train = method.fit_transform(train)
     plane = method.transform(test)
     error = np.mean((method.inverse_transform(plane) - test) ** 2)
     accuracy = KNeighborsClassifier().fit(plane_train, digit_train).score(plane, digit_test)
     print(f"{name:12} reconstruction error {error:6.2f}   nearest neighbours right {accuracy:.3f}")
-    dots = axes.scatter(*plane.T, c=digit_test, cmap="tab10", vmin=-0.5, vmax=9.5, s=9)
-    axes.set(title=f"{name}: error {error:.1f}, neighbours right {accuracy:.0%}", xticks=[], yticks=[])
+    dots = axes.scatter(*plane.T, c=digit_test, cmap="tab10", vmin=-0.5, vmax=9.5, s=7)
+    axes.set_title(f"{name}: error {error:.1f}, neighbours right {accuracy:.0%}", fontsize=10)
+    axes.set(xticks=[], yticks=[])
 figure.colorbar(dots, ax=figure.axes, ticks=range(10), label="digit (not seen in training)", pad=0.01)
 figure.savefig(arguments.out)

@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import math
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeae_runtime import DataError, FidelityError, Manifest, Scaler
+from edgeae_runtime import DataError, FidelityError, Input, Manifest, Scaler, windows
 from edgeae_runtime._data import as_samples, read
 from edgeae_runtime._files import check_target, new_file, new_folder
 from edgeae_runtime._manifest import (
@@ -107,25 +109,38 @@ def open_source(
     latent_layer: str | None = None,
 ) -> Source:
     """Gather what an export starts from; arguments and errors are those of `export`."""
-    features = None
-    rows: NDArray[Any] | None
-    if isinstance(data, str | Path):
-        table = read(Path(data))
-        rows, features = table.values, table.features
-    else:
-        rows = None if data is None else as_samples(data, where="data")
     if isinstance(model, str | Path) and Path(model).is_dir():
-        run = load_run(Path(model), latent_layer=latent_layer)
-        if rows is None:
-            return run
-        source = from_models((run.encoder, run.decoder), rows, scaler=run.scaler, features=run.input.features)
-    elif rows is None:
-        raise DataError("a model file has no held-out rows of its own; pass normal samples with --data")
+        source = load_run(Path(model), latent_layer=latent_layer)
+        if data is not None:
+            source = replace(source, rows=_samples_of_run(source.input, data))
     else:
         models = model if isinstance(model, tuple | list) else (model,)
         loaded = tuple(load_keras(Path(m)) if isinstance(m, str | Path) else m for m in models)
+        if data is None:
+            raise DataError("a model file has no held-out rows of its own; pass normal samples with --data")
+        rows, features = _read(data)
         source = from_models(loaded, rows, scaler=scaler, features=features, latent_layer=latent_layer)
     return source if labels is None else _label(source, labels)
+
+
+def _read(data: Any, columns: Sequence[str] | None = None) -> tuple[NDArray[Any], tuple[str, ...] | None]:
+    """Return rows, and the names of their columns, of a file or an array."""
+    if not isinstance(data, str | Path):
+        return as_samples(data, where="data"), None
+    table = read(Path(data), columns=columns)
+    return table.values, table.features
+
+
+def _samples_of_run(sample: Input, data: Any) -> NDArray[Any]:
+    """Return other rows for a run than its own: windows where it was trained on windows."""
+    rows, _ = _read(data, sample.features)
+    if sample.window is not None and rows.ndim == 2:
+        rows = windows(rows, sample.window, sample.stride or 1)
+    if math.prod(rows.shape[1:]) != sample.size:
+        raise DataError(
+            f"the run was trained on samples of shape {sample.shape}, the data have {rows.shape[1:]}"
+        )
+    return rows.reshape(-1, *sample.shape)
 
 
 def _label(source: Source, labels: Any) -> Source:
@@ -137,14 +152,7 @@ def _label(source: Source, labels: Any) -> Source:
             f"labels: expected {len(source.rows)} values of 0 (normal) or 1 (anomalous), found {len(flags)} "
             f"with the values {', '.join(map(str, np.unique(flags)[:5]))}"
         )
-    return Source(
-        source.encoder,
-        source.decoder,
-        source.scaler,
-        source.input,
-        source.rows[flags == 0],
-        source.rows[flags == 1],
-    )
+    return replace(source, rows=source.rows[flags == 0], anomalies=source.rows[flags == 1])
 
 
 def export_source(

@@ -18,9 +18,9 @@ from ._rebuild import unroll
 from ._source import Source
 
 CLIP = 1e6
-"""In scaled units. TFLite's converter folds a scaler into the first layer's weights, after which the raw
-input is what gets quantized and the error moves by several hundred percent. A clip between the two stops
-it; no reading of a fitted scaler comes near this bound."""
+"""In scaled units. TFLite's converter folds a scaler into the weights of the layer beside it, after which the
+raw values are what gets quantized and the error moves by several hundred percent. A clip between the two
+stops it; no reading of a fitted scaler comes near this bound."""
 
 
 def unrolled(source: Source, *kinds: type) -> Source:
@@ -58,7 +58,10 @@ def role_function(source: Source, role: Role, *, clip: bool) -> Callable[[Any], 
         return {"embedding": encode(scale(input))}
 
     def decoder_role(embedding: Any) -> dict[str, Any]:
-        return {"reconstruction": decode(embedding) * (1 / gain) + offset}
+        scaled = decode(embedding)
+        if clip:
+            scaled = tf.clip_by_value(scaled, -CLIP, CLIP)
+        return {"reconstruction": scaled * (1 / gain) + offset}
 
     def scorer_role(input: Any) -> dict[str, Any]:
         scaled = scale(input)

@@ -16,11 +16,11 @@ def quiet() -> Iterator[None]:
     the converters report to both streams. File descriptor 2 is therefore redirected while this runs.
     """
     sys.stderr.flush()
-    saved = os.dup(2)
+    saved, text = os.dup(2), io.StringIO()
     with tempfile.TemporaryFile() as native:
         os.dup2(native.fileno(), 2)
         try:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as text:
+            with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
                 yield
         except BaseException:
             os.dup2(saved, 2)

@@ -99,12 +99,14 @@ def from_models(
         ModelError: see `edgeae_export._split`.
         DataError: the rows do not fit the model's input.
     """
-    from ._split import ModelError, check_same, prepare_pair, split
+    from ._split import check_same, prepare_pair, split
 
-    encoder, decoder = split(models[0], latent_layer) if len(models) == 1 else prepare_pair(*models)
+    sample = rows.shape[1:]
+    if len(models) == 1:
+        encoder, decoder = split(models[0], latent_layer, sample)
+    else:
+        encoder, decoder = prepare_pair(models[0], models[1], sample)
     shape = tuple(encoder.input_shape[1:])
-    if None in shape:
-        raise ModelError(f"the model's input {shape} has a free axis; build it with a fixed shape")
     size = int(np.prod(shape))
     if int(np.prod(rows.shape[1:])) != size:
         raise DataError(f"the model takes samples of shape {shape}, the data have {rows.shape[1:]}")

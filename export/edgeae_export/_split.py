@@ -34,12 +34,15 @@ class ModelError(EdgeaeError):
     """The Keras model is not an autoencoder that can be exported."""
 
 
-def split(model: Any, latent_layer: str | None = None) -> tuple[Any, Any]:
+def split(
+    model: Any, latent_layer: str | None = None, shape: tuple[int, ...] | None = None
+) -> tuple[Any, Any]:
     """Split an autoencoder at its bottleneck: the narrowest tensor that every path runs through.
 
     Args:
         model: Functional or Sequential, or subclassed with the attributes ``encoder`` and ``decoder``.
         latent_layer: name of the layer whose output is the code, instead.
+        shape: of a sample; needed where the halves of a subclassed model are subclassed too.
 
     Returns:
         Encoder and decoder, flat and simplified; a variational code is replaced by its mean.
@@ -54,38 +57,61 @@ def split(model: Any, latent_layer: str | None = None) -> tuple[Any, Any]:
                 f"{model.name}: a subclassed model has no graph to split and this one has no `encoder` and "
                 "`decoder`; pass both, with --encoder and --decoder"
             )
-        return prepare_pair(encoder, decoder)
+        return prepare_pair(encoder, decoder, shape)
     flat = simplify(rebuild(model, _replace_sampling))
     if len(flat.inputs) != 1 or len(flat.outputs) != 1:
         raise ModelError(
             f"{model.name}: has {len(flat.inputs)} inputs and {len(flat.outputs)} outputs, an autoencoder "
             "has one of each; pass --encoder and --decoder"
         )
+    _check_fixed(flat.inputs[0].shape[1:])
     code = _code_tensor(flat, latent_layer)
     return keras.Model(flat.inputs[0], code, name="encoder"), keras.Model(
         code, flat.outputs[0], name="decoder"
     )
 
 
-def prepare_pair(encoder: Any, decoder: Any) -> tuple[Any, Any]:
+def prepare_pair(encoder: Any, decoder: Any, shape: tuple[int, ...] | None = None) -> tuple[Any, Any]:
     """Return an encoder and a decoder simplified; of several outputs of an encoder, the mean is kept.
+
+    Args:
+        encoder: of any build.
+        decoder: of any build.
+        shape: of a sample; needed where the encoder is subclassed.
 
     Raises:
         ModelError: the two do not fit, or it is not clear which output is the code.
     """
-    encoder, decoder = (
-        simplify(rebuild(model, _replace_sampling)) if is_graph(model) else model
-        for model in (encoder, decoder)
-    )
+    encoder = simplify(rebuild(_as_graph(encoder, shape), _replace_sampling))
     outputs = keras.tree.flatten(encoder.output)
-    if len(outputs) > 1:
-        encoder = keras.Model(encoder.inputs, _mean_output(encoder, outputs), name="encoder")
+    code = outputs[0] if len(outputs) == 1 else _mean_output(encoder, outputs)
+    encoder = keras.Model(encoder.inputs[0], code, name="encoder")
+    _check_fixed(encoder.input_shape[1:])
+    decoder = simplify(rebuild(_as_graph(decoder, encoder.output_shape[1:]), _replace_sampling))
+    decoder = keras.Model(decoder.inputs[0], keras.tree.flatten(decoder.output)[0], name="decoder")
     if tuple(encoder.output_shape[1:]) != tuple(decoder.input_shape[1:]):
         raise ModelError(
             f"the encoder gives {encoder.output_shape[1:]}, the decoder takes {decoder.input_shape[1:]}; "
             "pass two models that fit"
         )
     return encoder, decoder
+
+
+def _as_graph(model: Any, shape: tuple[int, ...] | None) -> Any:
+    """Return the model, a subclassed one as the only layer of a graph."""
+    if is_graph(model):
+        return model
+    try:
+        given = keras.Input(shape)
+        return keras.Model(given, model(given))
+    except Exception as error:  # whatever its code raises
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ModelError(f"{model.name}: cannot be traced on samples of shape {shape}: {reason}") from error
+
+
+def _check_fixed(shape: tuple[int | None, ...]) -> None:
+    if None in shape:
+        raise ModelError(f"the model's input {shape} has a free axis; build it with a fixed shape")
 
 
 def check_same(models: tuple[Any, ...], source: Source) -> None:

@@ -5,7 +5,8 @@ Both are imported when the first artifact is loaded, not before.
 
 import os
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -111,6 +112,19 @@ class _OnnxRuntime:
         return results
 
 
+@contextmanager
+def _native_messages_muted() -> Iterator[None]:
+    """Keep native code from writing to standard error, which no setting of LiteRT does."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
 class _LiteRT:
     """LiteRT (formerly TensorFlow Lite); its buffers are laid out anew when the batch size changes."""
 
@@ -118,6 +132,8 @@ class _LiteRT:
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter: Any = Interpreter(model_content=content, num_threads=threads)
+        with _native_messages_muted():  # the first one in a process reports which kernels it uses
+            interpreter.allocate_tensors()
         signature: Any = interpreter.get_signature_runner()
         self._interpreter = interpreter
         input_name, output_names = TENSORS[role]

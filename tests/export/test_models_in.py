@@ -78,6 +78,19 @@ class Subclassed(keras.Model):
         return self.decoder(self.encoder(inputs))
 
 
+class Half(keras.Model):
+    """Calls its layers, and has no graph of its own."""
+
+    def __init__(self, *sizes):
+        super().__init__()
+        self.parts = [layers.Dense(size, "tanh") for size in sizes]
+
+    def call(self, inputs):
+        for each in self.parts:
+            inputs = each(inputs)
+        return inputs
+
+
 def shaken(model):
     """With statistics and biases as training leaves them: none of them zero or one."""
     rng = np.random.default_rng(5)
@@ -108,11 +121,20 @@ def test_a_pair_is_taken_as_it_is(tmp_path):
     np.testing.assert_allclose(source.decoder(encoder(ROWS)), decoder(encoder(ROWS)), rtol=1e-6)
 
 
+def projection():
+    """Two halves that keep eight of twelve directions: they know any rows without being trained."""
+    kept = np.linalg.qr(np.random.default_rng(2).normal(size=(12, 8)))[0]
+    halves = [keras.Sequential([keras.Input((n,)), layers.Dense(m)]) for n, m in [(12, 8), (8, 12)]]
+    halves[0].set_weights([kept, np.zeros(8)])
+    halves[1].set_weights([kept.T, np.full(12, 0.01)])
+    return halves
+
+
 def test_a_pair_of_files_on_the_command_line(tmp_path):
-    encoder, decoder = part(12, 8, 12, name="e"), part(12, 12, name="d")  # the code is as wide as the input
+    encoder, decoder = projection()
     encoder.save(tmp_path / "e.keras")
     decoder.save(tmp_path / "d.keras")
-    np.save(tmp_path / "rows.npy", fitting(encoder, decoder))
+    np.save(tmp_path / "rows.npy", ROWS)
     out = tmp_path / "pair.edgeae"
     arguments = ["--encoder", tmp_path / "e.keras", "--decoder", tmp_path / "d.keras", "--out", out]
     arguments += ["--data", tmp_path / "rows.npy", "--formats", "onnx", "--precisions", "float32"]
@@ -120,16 +142,8 @@ def test_a_pair_of_files_on_the_command_line(tmp_path):
     assert result.exit_code == 0, result.output
     assert "3 faithful artifacts" in result.output
     device = load(out)
-    assert device.manifest.latent_size == 12
+    assert device.manifest.latent_size == 8
     np.testing.assert_allclose(device.embed(ROWS), encoder(ROWS), rtol=1e-4, atol=1e-6)
-
-
-def fitting(encoder, decoder):
-    """Rows that an untrained model reconstructs: what it gives, over and over."""
-    rows = ROWS
-    for _ in range(3):
-        rows = np.asarray(decoder(encoder(rows)))
-    return rows + 1e-3 * ROWS
 
 
 @pytest.mark.parametrize(
@@ -139,6 +153,23 @@ def test_half_a_pair_or_a_pair_and_a_model_is_a_wrong_usage(given, tmp_path):
     result = CliRunner().invoke(main, ["export", *given, "--out", str(tmp_path / "x.edgeae")])
     assert result.exit_code == 2
     assert "name a MODEL, or both --encoder and --decoder" in result.output
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["a pair", "in one model"])
+def test_halves_without_a_graph_of_their_own_are_traced(whole):
+    halves = Half(8, 3), Half(8, 12)
+    model = Subclassed()
+    model.encoder, model.decoder = halves
+    source = open_source(model if whole else halves, ROWS)
+    assert source.encoder.output_shape == (None, 3)
+    np.testing.assert_allclose(source.decoder(source.encoder(ROWS)), model(ROWS), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ModelError, match=r"cannot be traced on samples of shape \(3,\): "):
+        open_source((Half(8, 3), Refusing()), ROWS)
+
+
+class Refusing(keras.Model):
+    def call(self, inputs):
+        raise ValueError("not these")
 
 
 def test_halves_that_do_not_fit_are_told():
@@ -151,7 +182,7 @@ def test_a_subclassed_model_without_halves_is_told():
         def call(self, inputs):
             return inputs
 
-    with pytest.raises(ModelError, match="no graph to split .* pass both, with --encoder and --decoder"):
+    with pytest.raises(ModelError, match=r"no graph to split .* pass both, with --encoder and --decoder"):
         split(Opaque())
 
 
@@ -179,7 +210,7 @@ def variational_encoder(outputs):
     mean = layers.Dense(3, name="z_mean")(hidden)
     log_var = layers.Dense(3, name="z_log_var")(hidden)
     named = {"z_mean": mean, "z_log_var": log_var, "z": Sampling(name="z")([mean, log_var])}
-    return keras.Model(given, [named[name] for name in outputs])
+    return keras.Model(given, [named[name] for name in outputs])  # a list, though it be of one
 
 
 def mean_of(encoder):
@@ -188,7 +219,7 @@ def mean_of(encoder):
 
 def test_of_a_variational_model_the_mean_is_exported(tmp_path):
     encoder, decoder = variational_encoder(["z"]), part(3, 8, 12, name="d")
-    model = keras.Model(encoder.input, decoder(encoder.output))
+    model = keras.Model(encoder.input, decoder(*encoder.output))
     assert np.ptp([model(ROWS[:1])[0, 0] for _ in range(5)]) > 0
     model.save(tmp_path / "vae.keras")
     source = open_source(tmp_path / "vae.keras", ROWS)
@@ -199,7 +230,7 @@ def test_of_a_variational_model_the_mean_is_exported(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "outputs", [["z_mean", "z_log_var", "z"], ["z_log_var", "z_mean"], ["z", "z_log_var", "z_mean"]]
+    "outputs", [["z_mean", "z_log_var", "z"], ["z_log_var", "z_mean"], ["z", "z_log_var", "z_mean"], ["z"]]
 )
 def test_of_an_encoder_with_several_outputs_the_mean_is_the_code(outputs):
     encoder = variational_encoder(outputs)
@@ -210,9 +241,7 @@ def test_of_an_encoder_with_several_outputs_the_mean_is_the_code(outputs):
 def test_an_encoder_whose_outputs_do_not_tell_is_refused_with_their_names():
     given = keras.Input((12,))
     two = keras.Model(given, [layers.Dense(3, name="left")(given), layers.Dense(3, name="right")(given)])
-    with pytest.raises(
-        ModelError, match=r"has 2 outputs \(left, right\); pass one that gives the code alone"
-    ):
+    with pytest.raises(ModelError, match=r"has 2 outputs \(left, right\); pass one that gives"):
         prepare_pair(two, part(3, 12, name="d"))
 
 
@@ -289,7 +318,7 @@ def test_two_narrowest_layers_are_told_and_one_can_be_named(tmp_path):
     model = keras.Sequential(
         [keras.Input((12,)), *(layers.Dense(n, name=name) for n, name in [(3, "p"), (3, "q"), (12, "r")])]
     )
-    with pytest.raises(ModelError, match="more than one narrowest layer; choose .* from: p, q$"):
+    with pytest.raises(ModelError, match=r"more than one narrowest layer; choose .* from: p, q$"):
         split(model)
     encoder, _ = split(model, "p")
     assert [layer.name for layer in encoder.layers][-1] == "p"
@@ -365,8 +394,14 @@ class Spelling(layers.Layer):
         return tf.strings.to_number(tf.strings.as_string(inputs))
 
 
-@pytest.mark.parametrize("kind", ["onnx", "tflite"])
-@pytest.mark.parametrize(("layer", "name"), [(Shouting, "shouting"), (Spelling, "spelling")])
+@pytest.mark.parametrize(
+    ("kind", "layer", "name"),
+    [
+        ("onnx", Shouting, "shouting"),
+        pytest.param("tflite", Shouting, "shouting", marks=pytest.mark.slow),
+        pytest.param("tflite", Spelling, "spelling", marks=pytest.mark.slow),
+    ],
+)
 def test_a_layer_that_cannot_be_converted_is_named_before_anything_is_quantized(
     tmp_path, monkeypatch, kind, layer, name
 ):
@@ -389,17 +424,16 @@ def test_a_layer_that_cannot_be_converted_is_named_before_anything_is_quantized(
 
 
 def test_raw_units_go_in_where_the_model_saw_zero_to_one(tmp_path):
-    model = part(12, 8, name="e"), part(8, 12, name="d")
-    scaled = fitting(*model) + 0.5
-    raw = np.round(scaled * 100 + 20, 3)
+    model = projection()
+    raw = np.round(ROWS * 100 + 20, 3)
     np.savetxt(tmp_path / "raw.csv", raw, delimiter=",", header=",".join("abcdefghijkl"), comments="")
     for half, name in zip(model, "ed", strict=True):
         half.save(tmp_path / f"{name}.keras")
     arguments = ["--encoder", tmp_path / "e.keras", "--decoder", tmp_path / "d.keras"]
     arguments += ["--data", tmp_path / "raw.csv", "--raw-range", 20, 120, "--out", tmp_path / "x.edgeae"]
     arguments += ["--formats", "onnx", "--precisions", "float32"]
-    with pytest.warns(Warning):  # an untrained model, whose offset it does not know
-        CliRunner().invoke(main, ["export", *map(str, arguments)], catch_exceptions=False)
+    result = CliRunner().invoke(main, ["export", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
     device = load(tmp_path / "x.edgeae")
     assert device.manifest.input.features == tuple("abcdefghijkl")
     assert device.manifest.scaler == Scaler(kind="minmax", offset=(20.0,), gain=(0.01,))
@@ -423,42 +457,39 @@ def test_a_range_that_is_none_is_a_wrong_usage(tmp_path):
 ACTIVATIONS = ["linear", "relu", "elu", "tanh", "sigmoid", "softplus", "gelu", "silu"]
 
 
-@st.composite
-def stacks(draw):
-    """A random stack of layers, as scripts have them."""
-    parts = [keras.Input((5,))]
-    for _ in range(draw(st.integers(1, 4))):
-        bias, activation = draw(st.booleans()), draw(st.sampled_from(ACTIVATIONS))
-        parts.append(layers.Dense(draw(st.integers(1, 6)), activation=activation, use_bias=bias))
-        for after in draw(st.lists(st.sampled_from("bbdan"), max_size=3)):
-            parts.append(
-                {
-                    "b": lambda: layers.BatchNormalization(
-                        scale=draw(st.booleans()), center=draw(st.booleans())
-                    ),
-                    "d": lambda: layers.Dropout(0.5),
-                    "a": lambda: layers.Activation(draw(st.sampled_from(ACTIVATIONS))),
-                    "n": lambda: layers.GaussianNoise(1.0),
-                }[after]()
-            )
-    return keras.Sequential(parts)
+dense_layers = st.tuples(st.just("dense"), st.integers(1, 6), st.sampled_from(ACTIVATIONS), st.booleans())
+others = st.one_of(
+    st.tuples(st.just("normalize"), st.booleans(), st.booleans()),
+    st.tuples(st.just("activate"), st.sampled_from(ACTIVATIONS)),
+    st.sampled_from([("drop",), ("noise",)]),
+)
 
 
-@settings(deadline=None, max_examples=40)
-@given(model=stacks())
-def test_a_simplified_model_gives_what_the_model_gives(model):
-    shaken(model)
+def make_layer(kind, *choices):
+    if kind == "dense":
+        units, activation, bias = choices
+        return layers.Dense(units, activation=activation, use_bias=bias)
+    if kind == "normalize":
+        return layers.BatchNormalization(scale=choices[0], center=choices[1])
+    if kind == "activate":
+        return layers.Activation(*choices)
+    return layers.Dropout(0.5) if kind == "drop" else layers.GaussianNoise(1.0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(first=dense_layers, rest=st.lists(dense_layers | others, max_size=7))
+def test_a_simplified_model_gives_what_the_model_gives(first, rest):
+    parts = [make_layer(*choices) for choices in [first, *rest]]
+    model = shaken(keras.Sequential([keras.Input((5,)), *parts]))
     rows = ROWS[:, :5]
     simple = simplify(model)
     np.testing.assert_allclose(
         simple(rows, training=False), model(rows, training=False), rtol=1e-5, atol=1e-5
     )
     assert not any(isinstance(x, (layers.Dropout, layers.GaussianNoise)) for x in simple.layers)
-    kinds = [type(x) for x in simple.layers]
     for before, after in zip(simple.layers, simple.layers[1:], strict=False):
         if type(after) is layers.BatchNormalization:  # left only where something nonlinear stands before it
             assert not isinstance(before, layers.Dense) or before.activation is not keras.activations.linear
-    assert len(kinds) <= len(model.layers) + 1
 
 
 @pytest.mark.parametrize(
@@ -537,7 +568,7 @@ OLD = """
     parts = [layers.Dense(24, activation="relu", input_shape=(64,)), layers.Dropout(0.1), layers.Dense(6)]
     second = tf_keras.Sequential([*parts, layers.LeakyReLU(0.1), layers.Dense(64)])
     second.compile("rmsprop", "mse")
-    second.fit(rows, rows, epochs=5, batch_size=32, verbose=0)
+    second.fit(rows, rows, epochs=15, batch_size=32, verbose=0)
     second.save(f"{folder}/sequential.hdf5", save_format="h5")
 
     for name, model in (("normalized.h5", first), ("sequential.hdf5", second)):

@@ -242,6 +242,16 @@ def test_export_writes_a_bundle_that_says_the_same(fitted, rows, tmp_path):
             edgeae_runtime.EdgeaeError,
             "threshold rule 'mean' is not known; use quantile",
         ),
+        (
+            {"threshold": "f1"},
+            SettingsError,
+            "^threshold f1 needs rows known to be anomalies; use quantile, ",
+        ),
+        (
+            {"hidden": 7},
+            SettingsError,
+            r"^Autoencoder: Expected `array \| null`, got `int` - at `\$.hidden`$",
+        ),
         ({"sample_shape": (7, 4)}, DataError, r"^sample_shape \(7, 4\) has 28 values, X has 30 features$"),
         ({"architecture": "conv2d"}, SettingsError, "^conv2d wants samples of 2 or 3 axes"),
         (

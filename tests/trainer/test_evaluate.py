@@ -1,6 +1,6 @@
 import gzip
 import json
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import msgspec
@@ -21,10 +21,10 @@ from edgeae._evaluate import Samples, _kl, evaluate
 from edgeae._figures import Evaluation, are_images
 from edgeae._labels import read_labels
 from edgeae._robustness import LEVELS, NOISES, corrupt, robustness
-from edgeae._samples import evaluate_files
+from edgeae._samples import evaluate_files, read_samples
 from edgeae._subjects import forest_scores, identity_subject, pca_subject
 from edgeae._tables import as_text, tables
-from edgeae_runtime import DataError, EdgeaeError, Scaler, load
+from edgeae_runtime import DataError, EdgeaeError, Input, Scaler, load
 
 TINY = Path(__file__).parents[1] / "runtime" / "tiny.edgeae"
 UNSCALED = Scaler(kind="none", offset=(0.0,), gain=(1.0,))
@@ -455,19 +455,11 @@ def test_a_run_on_disk_gives_what_the_model_in_memory_gives(run, trained, digits
 
 def test_the_command_prints_tables_and_writes_json(run, digits, tmp_path):
     np.save(tmp_path / "y.npy", DIGITS.target[:500])
-    arguments = [
-        str(run),
-        "digits",
-        "--labels",
-        str(tmp_path / "y.npy"),
-        "--normal",
-        "3",
-        "--noise",
-        "gaussian",
-    ]
-    done = CliRunner().invoke(
-        command, [*arguments, "--json", str(tmp_path / "e.json")], catch_exceptions=False
-    )
+    np.save(tmp_path / "x.npy", digits.values[:500])
+    options = {"--labels": "y.npy", "--normal": "3", "--noise": "gaussian", "--json": "e.json"}
+    files = {k: str(tmp_path / v) if "." in v else v for k, v in options.items()}
+    arguments = [str(run), str(tmp_path / "x.npy"), *chain(*files.items())]
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     for title in ("Reconstruction error", "Anomaly detection", "What the code is good for", "gaussian noise"):
         assert title in done.output
@@ -495,6 +487,44 @@ def test_json_holds_no_types_that_json_lacks(evaluation):
 def test_a_bundle_without_data_is_refused():
     with pytest.raises(DataError, match="a bundle holds no rows to evaluate on; name a file of samples"):
         evaluate_files(TINY, None)
+
+
+def test_labels_may_stand_in_a_column_of_the_data_but_only_there_or_elsewhere(readings, tmp_path):
+    names = json.loads((TINY / "manifest.json").read_text())["input"]["features"]
+    lines = [",".join(["state", *names])]
+    lines += [",".join([f"s{i % 2}", *map(str, row)]) for i, row in enumerate(readings)]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(lines) + "\n")
+    found = evaluate_files(TINY, path, label_column="state", normal="s0", noise=())
+    np.testing.assert_allclose(found.samples.rows, readings, rtol=1e-6)
+    assert found.truth.anomalous.tolist() == [bool(i % 2) for i in range(len(readings))]
+    with pytest.raises(DataError, match="both --labels and --label-column say what they are"):
+        evaluate_files(TINY, path, labels=path, label_column="state")
+
+
+def test_of_a_series_a_window_has_the_time_of_its_last_reading(tmp_path):
+    times = hours(*range(10)).astype(str)
+    lines = [f"{t},{i},{'bad' if i == 4 else 'ok'}\n" for i, t in enumerate(times)]
+    (tmp_path / "s.csv").write_text("time,x,state\n" + "".join(lines))
+    shape = Input(shape=(4, 1), features=("x",), window=4, stride=2)
+    found = read_samples(tmp_path / "s.csv", shape, None, None)
+    assert found.rows[:, :, 0].tolist() == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7], [6, 7, 8, 9]]
+    np.testing.assert_array_equal(found.timestamps, hours(3, 5, 7, 9))
+    assert found.series and found.overlap == 1 and found.span == np.timedelta64(3, "h")
+    labelled = read_samples(tmp_path / "s.csv", shape, None, "state", "ok")
+    assert labelled.labels.tolist() == ["ok", "bad", "bad", "ok"]
+    np.testing.assert_array_equal(labelled.rows, found.rows)
+    turned = read_samples(tmp_path / "s.csv", shape, None, "state", "bad")
+    assert turned.labels.tolist() == ["ok"] * 4
+    np.save(tmp_path / "cut.npy", found.rows)
+    cut = read_samples(tmp_path / "cut.npy", shape, None, None)
+    np.testing.assert_array_equal(cut.rows, found.rows)
+    assert cut.series and cut.timestamps is None
+
+
+def test_periods_are_for_a_series_with_times(trained, digits):
+    with pytest.raises(DataError, match="they are periods of time, but the data are no series with times"):
+        evaluate(trained.source, digits.values[:9], labels=np.array([hours(1, 2)]))
 
 
 def test_what_is_neither_run_nor_bundle_is_refused(tmp_path):

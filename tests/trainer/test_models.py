@@ -1,8 +1,10 @@
 import keras
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from edgeae._models import dense
+from edgeae._models import convolutional, dense, lstm
 
 
 def test_the_three_models_have_their_names_and_shapes():
@@ -51,3 +53,30 @@ def test_the_whole_is_decoder_after_encoder_and_both_are_this_arithmetic(activat
         output = 1 / (1 + np.exp(-output))
     np.testing.assert_allclose(model.get_layer("encoder")(x).numpy(), code, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(model(x).numpy(), output, rtol=1e-5, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.integers(1, 21), min_size=1, max_size=2), st.integers(1, 3), st.integers(1, 3))
+def test_a_convolutional_model_gives_back_whatever_size_it_takes(axes, channels, layers):
+    shape = (*axes, channels)
+    model = convolutional(shape, [3, 4, 2][:layers], 2, "linear", rank=len(axes))
+    assert model.get_layer("encoder").output_shape == (None, 2)
+    assert model(np.zeros((2, *shape), np.float32)).shape == (2, *shape)
+
+
+def test_an_image_without_a_channel_axis_keeps_its_shape():
+    model = convolutional((9, 7), [4], 2, "sigmoid", rank=2)
+    assert (model.input_shape, model.output_shape) == ((None, 9, 7), (None, 9, 7))
+    outputs = np.asarray(model(np.float32(np.random.default_rng(0).normal(size=(5, 9, 7)))))
+    assert outputs.min() > 0 and outputs.max() < 1
+
+
+def test_the_recurrent_decoder_mirrors_the_encoder_and_its_code_is_flat():
+    model = lstm((12, 3), [8, 5], 2, "linear")
+
+    def units(name):
+        return [x.units for x in model.get_layer(name).layers if isinstance(x, keras.layers.LSTM)]
+
+    assert (units("encoder"), units("decoder")) == ([8, 5], [5, 8])
+    assert model.get_layer("encoder").output_shape == (None, 2)
+    assert model.output_shape == (None, 12, 3)

@@ -353,7 +353,7 @@ def test_the_latent_space_keeps_the_distances_of_the_first_components(outcome):
     np.testing.assert_allclose(ours, theirs, atol=0.003 * scale)
     assert [found["names"][g] for g in found["groups"]] == [str(t) for t in DIGITS.target[:300]]
     sprite = found["sprite"]
-    sheet = imread(io.BytesIO(base64.b64decode(sprite["src"].split(",")[1])))[..., 0]
+    sheet = imread(io.BytesIO(base64.b64decode(sprite["src"].split(",")[1])))
     row, column = divmod(17, sprite["columns"])
     cell = sheet[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8]
     np.testing.assert_allclose(cell, DIGITS.images[17] / 16, atol=1 / 255)
@@ -362,7 +362,8 @@ def test_the_latent_space_keeps_the_distances_of_the_first_components(outcome):
 def test_an_image_survives_its_way_into_the_page():
     image = np.linspace(-1, 3, 24).reshape(4, 6)
     pixels = imread(io.BytesIO(base64.b64decode(png(image, -1, 3).split(",")[1])))
-    np.testing.assert_allclose(pixels[..., 0], (image + 1) / 4, atol=1 / 255)
+    np.testing.assert_allclose(pixels, (image + 1) / 4, atol=1 / 255)
+    np.testing.assert_array_equal(png(image[..., np.newaxis], -1, 3), png(image, -1, 3))
     colours = np.random.default_rng(0).uniform(0, 255, (4, 6, 3))
     pixels = imread(io.BytesIO(base64.b64decode(png(colours, 0, 255).split(",")[1])))
     np.testing.assert_allclose(pixels[..., :3], colours / 255, atol=1 / 255)

@@ -114,13 +114,15 @@ def child(folder, config, kill_after=None):
     """Train in a process of its own; kill it in the middle of the epoch after ``kill_after``."""
     folder.mkdir(exist_ok=True)
     arguments = [sys.executable, "-c", CHILD, msgspec.json.encode(config).decode()]
-    with subprocess.Popen(
-        arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
+    with (
+        (folder / "stderr.txt").open("w") as errors,
+        subprocess.Popen(arguments, cwd=folder, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
         for line in process.stdout:
             if kill_after is not None and int(line) == kill_after:
                 process.kill()
-    assert process.returncode == (0 if kill_after is None else -signal.SIGKILL)
+    wanted = 0 if kill_after is None else -signal.SIGKILL
+    assert process.returncode == wanted, (folder / "stderr.txt").read_text()
     return None if kill_after is not None else dict(np.load(folder / "done.npz"))
 
 

@@ -1,0 +1,249 @@
+"""The same model gives the same bytes, and a process that is killed leaves a whole bundle or none."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import edgeae_export
+from edgeae_runtime import Bundle, BundleError
+
+pytestmark = pytest.mark.slow
+
+EDGEAE = Path(sys.executable).with_name("edgeae")
+
+
+def files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# --- the same bytes --------------------------------------------------------------------------------
+
+
+def convolutional():
+    parts = [layers.Reshape((8, 8, 1)), layers.Conv2D(6, 3, strides=2, padding="same")]
+    parts += [layers.BatchNormalization(), layers.ReLU(), layers.Flatten(), layers.Dense(8)]
+    back = [layers.Dense(96, "relu"), layers.Reshape((4, 4, 6))]
+    last = [layers.Conv2DTranspose(1, 3, strides=2, padding="same"), layers.Flatten()]
+    return keras.Sequential([keras.Input((64,)), *parts, *back, *last])
+
+
+def recurrent():
+    parts = [layers.Reshape((8, 8)), layers.LSTM(12), layers.Dense(8), layers.RepeatVector(8)]
+    back = [layers.LSTM(12, return_sequences=True), layers.TimeDistributed(layers.Dense(8)), layers.Flatten()]
+    return keras.Sequential([keras.Input((64,)), *parts, *back])
+
+
+@pytest.mark.parametrize("make", [convolutional, recurrent])
+def test_the_same_model_gives_the_same_bytes_from_any_process_and_folder(make, tmp_path):
+    from sklearn.datasets import load_digits
+
+    rows = np.float32(load_digits().data / 16)
+    keras.utils.set_random_seed(0)
+    model = make()
+    model.compile(keras.optimizers.Adam(5e-3), "mse")
+    model.fit(rows[:-200], rows[:-200], epochs=8, verbose=0)
+    model.save(tmp_path / "ae.keras")
+    np.save(tmp_path / "rows.npy", rows[-200:])
+    what = ["ae.keras", "--data", "rows.npy", "--formats", "onnx,tflite,c", "--precisions", "float16,int8"]
+    what += ["--max-error-change", "0.5", "--min-rank-correlation", "0.5"]
+    what += ["--recipe", "compensated", "--keep-passing"]
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("ae.keras", "rows.npy"):
+        (other / name).write_bytes((tmp_path / name).read_bytes())
+    runs = [
+        subprocess.Popen(
+            [EDGEAE, "export", *what, "--out", out, *more],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+        for folder, out, seed, more in [
+            (tmp_path, "one.edgeae", "1", []),
+            (other, "../two.edgeae", "2", []),
+            (tmp_path, "three.edgeae", "3", ["--zip"]),
+        ]
+    ]
+    assert [run.wait() for run in runs] == [0, 0, 0]
+    first = files(tmp_path / "one.edgeae")
+    assert len(first) == 2 * 2 * 3 + 2 + 3  # formats, precisions, roles; the micro one, its C; and the rest
+    assert files(tmp_path / "two.edgeae") == first
+    with zipfile.ZipFile(tmp_path / "three.edgeae") as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == first
+    for content in first.values():
+        assert str(tmp_path).encode() not in content
+
+    # and in a process that has made other models and files before
+    settings = {"formats": ("onnx", "tflite", "c"), "precisions": ("float16", "int8"), "keep_passing": True}
+    loose = edgeae_export.Limits(0.5, 0.5, 0.999)
+    limits = {"float16": loose, "int8": loose}
+    for name in ("four.edgeae", "five.edgeae"):
+        edgeae_export.export(
+            tmp_path / "ae.keras",
+            tmp_path / "rows.npy",
+            tmp_path / name,
+            recipe="compensated",
+            limits=limits,
+            as_zip=name == "five.edgeae",
+            **settings,
+        )
+    assert files(tmp_path / "four.edgeae") == first
+    assert (tmp_path / "five.edgeae").read_bytes() == (tmp_path / "three.edgeae").read_bytes()
+
+
+# --- killed ----------------------------------------------------------------------------------------
+
+KILLER = """
+import json, os, random, shutil, signal, sys, time
+from pathlib import Path
+
+import keras, tensorflow, tf2onnx  # before the forks; nothing is computed in this process
+from edgeae_export import _artifacts, _export, _split
+from edgeae_runtime import Bundle, BundleError
+from edgeae_runtime._cli import main
+
+folder, kind = Path(sys.argv[1]), sys.argv[2]
+target, old, new = (folder / f"{name}.edgeae" for name in ("pump", "old", "new"))
+known = {name: Bundle(path).manifest for name, path in (("old", old), ("new", new))}
+
+
+def put(bundle):
+    shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+    (shutil.copytree if bundle.is_dir() else shutil.copyfile)(bundle, target)
+
+
+def state():
+    '''Whether the old bundle, the new one or none is there; anything else is an error.'''
+    if not os.path.lexists(target):
+        return "none"
+    bundle = Bundle(target)
+    for artifact in bundle.manifest.artifacts:
+        bundle.read_artifact(artifact)
+    for name in bundle.manifest.files:
+        bundle.read_file(name)
+    return next(name for name, manifest in known.items() if manifest == bundle.manifest)
+
+
+def fork(work):
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1), os.dup2(quiet, 2)
+        work()
+        os._exit(0)
+    except BaseException:
+        os._exit(1)
+
+
+def at_random():
+    '''Kill an export, started as the command is, after a random time.'''
+    options = ["--formats", "onnx", "--precisions", "float32", "--force"] + ["--zip"] * old.is_file()
+    command = ["export", str(folder / "pump.run"), "--out", str(target), *options]
+    work = lambda: main(command, standalone_mode=False)
+    put(old)
+    started = time.monotonic()
+    assert os.waitpid(fork(work), 0)[1] == 0
+    assert state() == "new"
+    whole = time.monotonic() - started
+    found = []
+    for _ in range(int(sys.argv[3])):
+        put(old)
+        pid = fork(work)
+        time.sleep(random.uniform(0, 1.1 * whole))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        found.append(state())
+    return found
+
+
+def at_every_step():
+    '''Kill the writing before each thing that it does to the disk.'''
+    files = {path.name: path.read_bytes() for path in sorted((folder / "files").iterdir())}
+    found, ended = [], False
+    while not ended:
+        put(old)
+
+        def work(left=len(found)):
+            def hook(event, arguments):
+                nonlocal left
+                if event.partition(".")[0] in ("open", "os", "shutil", "tempfile"):
+                    left -= 1
+                    if left < 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(hook)
+            _export._write(files, target, as_zip=old.is_file(), force=True)
+
+        ended = os.waitpid(fork(work), 0)[1] == 0
+        found.append(state())
+    return found
+
+
+random.seed(int(sys.argv[4]))
+found = {"random": at_random, "steps": at_every_step}[kind]()
+left = [path.name for path in folder.iterdir() if path.name.startswith(".")]
+print(json.dumps({"found": found, "left": left}))
+"""
+
+
+@pytest.fixture(params=["folder", "zip"])
+def stage(request, pump, tmp_path):
+    """A folder with a run, an old and a new bundle of it that differ, and the files of the new one."""
+    pump.trained.save(tmp_path / "pump.run")
+    settings = {"formats": ("onnx",), "precisions": ("float32",), "as_zip": request.param == "zip"}
+    edgeae_export.export(tmp_path / "pump.run", None, tmp_path / "new.edgeae", **settings)
+    edgeae_export.export(
+        tmp_path / "pump.run", None, tmp_path / "old.edgeae", threshold="sigma:3", **settings
+    )
+    edgeae_export.export(tmp_path / "pump.run", None, tmp_path / "files", **{**settings, "as_zip": False})
+    return tmp_path
+
+
+def kill(stage, kind, times=0):
+    seed = int.from_bytes(os.urandom(2), "big")
+    print(f"seed {seed}")
+    arguments = [sys.executable, "-c", KILLER, stage, kind, str(times), str(seed)]
+    run = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def check_what_is_left(stage, left):
+    """Only hidden names beside the target; of folders, none opens as a bundle."""
+    for name in left:
+        assert name.startswith(".pump.edgeae.")
+        if (stage / name).is_dir():
+            with pytest.raises(BundleError, match=r"manifest\.json is missing"):
+                Bundle(stage / name)
+    assert not [
+        p.name for p in stage.glob("*.edgeae") if p.name not in ("pump.edgeae", "old.edgeae", "new.edgeae")
+    ]
+
+
+def test_fifty_kills_at_random_moments_leave_the_old_bundle_or_none(stage):
+    result = kill(stage, "random", 25)  # of a folder, and 25 of a zip file
+    assert len(result["found"]) == 25
+    assert set(result["found"]) <= {"old", "new", "none"}
+    assert result["found"].count("old") >= 5
+    check_what_is_left(stage, result["left"])
+
+
+def test_a_kill_before_any_step_of_the_writing_leaves_the_old_bundle_or_none(stage):
+    result = kill(stage, "steps")
+    found = result["found"]
+    assert len(found) > 10
+    assert found[0] == "old"
+    assert found[-1] == "new"
+    # in this order, and of a folder there is one moment at which neither is there
+    assert found == sorted(found, key=["old", "none", "new"].index)
+    assert found.count("none") == (1 if (stage / "old.edgeae").is_dir() else 0)
+    check_what_is_left(stage, result["left"])
