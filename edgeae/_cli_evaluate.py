@@ -43,7 +43,13 @@ def _label_options(command: F) -> F:
                 show_default=True,
                 help="Rule for the threshold of a run and of the baselines; a bundle has its own.",
             ),
-            click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
+            click.option(
+                "--seed",
+                type=click.IntRange(0, 2**32 - 1),
+                default=0,
+                show_default=True,
+                help="Of the splits, the noise and the clustering.",
+            ),
         ]
     ):
         command = decorate(command)

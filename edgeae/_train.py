@@ -104,7 +104,7 @@ def train(
         config: the settings.
         progress: called after every epoch with its number, from 1, and its losses.
         checkpoint: file that is written after every epoch, for ``resume``; it stays when the training is
-            done, for the caller to `edgeae._checkpoint.discard` once the result is safe.
+            done, for the caller to `edgeae._partial.discard` once the result is safe.
         resume: continue from ``checkpoint`` where there is one; the weights will be those of a training
             that was never interrupted.
 
