@@ -14,9 +14,12 @@ from scipy.special import rel_entr
 from sklearn.metrics import log_loss
 from sklearn.neighbors import NearestNeighbors
 
+import edgeae_runtime
 from edgeae import TrainConfig, train
 from edgeae._models import build, posterior
 from edgeae._objectives import Objective, baseline, bernoulli_kl, kl_scale, kl_terms, laplacian_quotient
+from edgeae_export._artifacts import Options
+from edgeae_export._export import export_source
 from edgeae_runtime._data import Data
 
 FLOATS = arrays.arrays(np.float32, (7, 3), elements=st.floats(-3, 3, width=32))
@@ -190,7 +193,9 @@ def codes(trained):
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["dense", "conv1d", "conv2d", "lstm"])
 @pytest.mark.parametrize("objective", ["plain", "denoising", "sparse", "contractive", "variational"])
-def test_every_pair_learns_more_than_the_mean(digits, arch, objective):
+def test_every_pair_learns_more_than_the_mean_and_becomes_a_bundle_that_scores(
+    digits, arch, objective, tmp_path
+):
     config = TrainConfig(
         arch=arch, objective=objective, latent=8, epochs=8, batch_size=32, learning_rate=5e-3
     )
@@ -199,6 +204,12 @@ def test_every_pair_learns_more_than_the_mean(digits, arch, objective):
     error = np.mean((np.asarray(trained.model(rows)) - rows) ** 2)
     assert error < 0.75 * np.mean(np.var(rows, axis=0))
     assert trained.model.get_layer("encoder").output_shape == (None, 8)
+
+    export_source(trained.source, tmp_path / "x.edgeae", Options(formats=("onnx",)))
+    errors = np.mean((np.asarray(trained.model(rows)) - rows).reshape(len(rows), -1) ** 2, axis=1)
+    for precision, tolerance in (("float32", 1e-4), ("int8", 0.1)):
+        ae = edgeae_runtime.load(tmp_path / "x.edgeae", precision=precision)
+        np.testing.assert_allclose(ae.score(trained.held_out), errors, rtol=tolerance)
 
 
 @pytest.mark.slow
