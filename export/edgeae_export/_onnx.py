@@ -23,11 +23,12 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from edgeae_runtime import Recipe
 from edgeae_runtime._manifest import TENSORS, Floats, Role
 
+from ._canonical import canonicalize
 from ._graphs import role_function, unrolled
 from ._source import Source
 
 OPSET = 17
-"""Every onnxruntime since 1.13 runs it."""
+"""Every onnxruntime since 1.12 runs it."""
 
 LAYERS = ["MatMul", "Gemm", "Conv", "ConvTranspose"]
 """What is quantized. The scaler, the activations and the error stay in float."""
@@ -50,8 +51,9 @@ _METHODS = {
 
 def convert(source: Source, role: Role) -> bytes:
     """Return the float32 ONNX model of a role."""
-    function: Any = role_function(unrolled(source, keras.layers.GRU), role, clip=False)
-    tf2onnx.utils.INTERNAL_NAME = 1  # a counter in the names that it makes up: equal models, equal bytes
+    function: Any = role_function(
+        unrolled(source, keras.layers.GRU, keras.layers.SimpleRNN), role, clip=False
+    )
     model, _ = tf2onnx.convert.from_function(function, input_signature=function.input_signature, opset=OPSET)
     return _finish(model)
 
@@ -204,6 +206,7 @@ def _finish(model: onnx.ModelProto) -> bytes:
     """Name the batch axis, drop what only describes the machine that made it, and serialize."""
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    canonicalize(model.graph)
     del model.graph.value_info[:]
     del model.metadata_props[:]
     model.graph.name = "edgeae"

@@ -89,19 +89,9 @@ def simplify(model: Any) -> Any:
     if not is_graph(model):
         return model
     flat = rebuild(model, _drop)
-    folds = _find_folds(flat)
-    producers = {id(producer): norm for norm, producer in folds}
-    norms = {id(norm) for norm, _ in folds}
-
-    def fold(layer: Any) -> Callable[..., Any]:
-        if id(layer) in norms:
-            return _pass
-        folded: Callable[..., Any] = (
-            layer if id(layer) not in producers else _folded(layer, producers[id(layer)])
-        )
-        return folded
-
-    return rebuild(flat, fold)
+    while folds := _find_folds(flat):  # behind a folded normalization there may be another one
+        flat = _fold(flat, folds)
+    return flat
 
 
 def unroll(model: Any, *kinds: type) -> Any:
@@ -131,12 +121,20 @@ def _pass(inputs: Any, **_: Any) -> Any:
 
 
 def _drop(layer: Any) -> Callable[..., Any]:
-    """Replace what does nothing at inference, and a Dense that Keras would run once a time step."""
+    """Replace what does nothing at inference, and what Keras would do in many operations for one."""
     if isinstance(layer, _GONE):
         return _pass
     if isinstance(layer, keras.layers.TimeDistributed) and isinstance(layer.layer, keras.layers.Dense):
         return lambda inputs, **_: layer.layer(inputs)
+    if isinstance(layer, (keras.layers.Flatten, keras.layers.Reshape)):
+        return lambda inputs, **_: _reshape(inputs, layer)
     return layer  # type: ignore[no-any-return]  # Keras ships no types
+
+
+def _reshape(inputs: Any, layer: Any) -> Any:
+    """Reshape to a constant shape; Keras's own layers ask for the batch first, eight operations in ONNX."""
+    shape = layer.compute_output_shape(inputs.shape)[1:]
+    return layer(inputs) if None in shape else keras.ops.reshape(inputs, (-1, *shape))
 
 
 def _find_folds(model: Any) -> list[tuple[Any, Any]]:
@@ -161,6 +159,21 @@ def _find_folds(model: Any) -> list[tuple[Any, Any]]:
         ):
             found.append((norm, producer))
     return found
+
+
+def _fold(flat: Any, folds: list[tuple[Any, Any]]) -> Any:
+    """Return the model without these normalizations, done by the layers before them."""
+    norms = {id(norm) for norm, _ in folds}
+    norm_after = {id(producer): norm for norm, producer in folds}
+
+    def fold(layer: Any) -> Callable[..., Any]:
+        if id(layer) in norms:
+            return _pass
+        norm = norm_after.get(id(layer))
+        new: Callable[..., Any] = layer if norm is None else _folded(layer, norm)
+        return new
+
+    return rebuild(flat, fold)
 
 
 def _folded(layer: Any, norm: Any) -> Any:

@@ -36,13 +36,17 @@ def convolutional():
 
 
 def recurrent():
-    parts = [layers.Reshape((8, 8)), layers.LSTM(12), layers.Dense(8), layers.RepeatVector(8)]
-    back = [layers.LSTM(12, return_sequences=True), layers.TimeDistributed(layers.Dense(8)), layers.Flatten()]
+    parts = [layers.Reshape((4, 16)), layers.LSTM(12), layers.Dense(8), layers.RepeatVector(4)]
+    back = [
+        layers.LSTM(12, return_sequences=True),
+        layers.TimeDistributed(layers.Dense(16)),
+        layers.Flatten(),
+    ]
     return keras.Sequential([keras.Input((64,)), *parts, *back])
 
 
-@pytest.mark.parametrize("make", [convolutional, recurrent])
-def test_the_same_model_gives_the_same_bytes_from_any_process_and_folder(make, tmp_path):
+@pytest.mark.parametrize(("make", "formats"), [(convolutional, "onnx,tflite,c"), (recurrent, "onnx")])
+def test_the_same_model_gives_the_same_bytes_from_any_process_and_folder(make, formats, tmp_path):
     from sklearn.datasets import load_digits
 
     rows = np.float32(load_digits().data / 16)
@@ -52,7 +56,7 @@ def test_the_same_model_gives_the_same_bytes_from_any_process_and_folder(make, t
     model.fit(rows[:-200], rows[:-200], epochs=8, verbose=0)
     model.save(tmp_path / "ae.keras")
     np.save(tmp_path / "rows.npy", rows[-200:])
-    what = ["ae.keras", "--data", "rows.npy", "--formats", "onnx,tflite,c", "--precisions", "float16,int8"]
+    what = ["ae.keras", "--data", "rows.npy", "--formats", formats, "--precisions", "float16,int8"]
     what += ["--max-error-change", "0.5", "--min-rank-correlation", "0.5"]
     what += ["--recipe", "compensated", "--keep-passing"]
     other = tmp_path / "other"
@@ -74,7 +78,8 @@ def test_the_same_model_gives_the_same_bytes_from_any_process_and_folder(make, t
     ]
     assert [run.wait() for run in runs] == [0, 0, 0]
     first = files(tmp_path / "one.edgeae")
-    assert len(first) == 2 * 2 * 3 + 2 + 3  # formats, precisions, roles; the micro one, its C; and the rest
+    # precisions and roles; the micro one with its C and header; manifest and golden rows
+    assert len(first) == {"onnx": 2 * 3, "onnx,tflite,c": 2 * 2 * 3 + 3}[formats] + 2
     assert files(tmp_path / "two.edgeae") == first
     with zipfile.ZipFile(tmp_path / "three.edgeae") as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == first
@@ -82,21 +87,18 @@ def test_the_same_model_gives_the_same_bytes_from_any_process_and_folder(make, t
         assert str(tmp_path).encode() not in content
 
     # and in a process that has made other models and files before
-    settings = {"formats": ("onnx", "tflite", "c"), "precisions": ("float16", "int8"), "keep_passing": True}
     loose = edgeae_export.Limits(0.5, 0.5, 0.999)
-    limits = {"float16": loose, "int8": loose}
-    for name in ("four.edgeae", "five.edgeae"):
-        edgeae_export.export(
-            tmp_path / "ae.keras",
-            tmp_path / "rows.npy",
-            tmp_path / name,
-            recipe="compensated",
-            limits=limits,
-            as_zip=name == "five.edgeae",
-            **settings,
-        )
+    edgeae_export.export(
+        tmp_path / "ae.keras",
+        tmp_path / "rows.npy",
+        tmp_path / "four.edgeae",
+        formats=formats.split(","),
+        precisions=("float16", "int8"),
+        recipe="compensated",
+        limits={"float16": loose, "int8": loose},
+        keep_passing=True,
+    )
     assert files(tmp_path / "four.edgeae") == first
-    assert (tmp_path / "five.edgeae").read_bytes() == (tmp_path / "three.edgeae").read_bytes()
 
 
 # --- killed ----------------------------------------------------------------------------------------
@@ -224,9 +226,9 @@ def check_what_is_left(stage, left):
         if (stage / name).is_dir():
             with pytest.raises(BundleError, match=r"manifest\.json is missing"):
                 Bundle(stage / name)
-    assert not [
-        p.name for p in stage.glob("*.edgeae") if p.name not in ("pump.edgeae", "old.edgeae", "new.edgeae")
-    ]
+    assert {p.name for p in stage.iterdir() if p.name not in left} <= {
+        *("pump.run", "pump.edgeae", "old.edgeae", "new.edgeae", "files")
+    }
 
 
 def test_fifty_kills_at_random_moments_leave_the_old_bundle_or_none(stage):
@@ -240,7 +242,7 @@ def test_fifty_kills_at_random_moments_leave_the_old_bundle_or_none(stage):
 def test_a_kill_before_any_step_of_the_writing_leaves_the_old_bundle_or_none(stage):
     result = kill(stage, "steps")
     found = result["found"]
-    assert len(found) > 10
+    assert len(found) >= 6
     assert found[0] == "old"
     assert found[-1] == "new"
     # in this order, and of a folder there is one moment at which neither is there

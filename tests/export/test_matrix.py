@@ -107,7 +107,7 @@ def make_conv2d():
     )
 
 
-def make_recurrent(kind, steps, channels=6):
+def make_recurrent(kind, steps, channels=8):
     def make():
         return stack(
             (steps, channels),
@@ -152,8 +152,8 @@ MODELS = {
     "batchnorm": (make_normalized, digits, 30),
     "conv1d": (make_conv1d, lambda: windows(60, 8), 12),
     "conv2d": (make_conv2d, digits, 25),
-    "lstm": (make_recurrent(layers.LSTM, 16), lambda: windows(16, 6), 15),
-    "gru": (make_recurrent(layers.GRU, 8), lambda: windows(8, 6), 15),
+    "lstm": (make_recurrent(layers.LSTM, 16), lambda: windows(16, 8, noise=0.3), 15),
+    "gru": (make_recurrent(layers.GRU, 6), lambda: windows(6, 8, noise=0.3), 15),
     "vae": (make_variational, lambda: digits().reshape(-1, 64), 30),
     "denoising": (make_denoising, digits, 30),
 }
@@ -235,7 +235,7 @@ def test_the_microcontrollers_model_is_int8_at_both_ends(case):
 
 
 def test_a_model_that_fits_more_closely_than_int8_can_say_is_refused_with_the_reason(tmp_path):
-    """Principal components of a signal with hardly any noise: the error is a hundred-thousandth of the variance."""
+    """Principal components of a signal with hardly any noise: the error is next to nothing."""
     rows = windows(30, 4, noise=0.003).reshape(-1, 120)
     components = np.linalg.svd(rows[:1000] - rows[:1000].mean(axis=0), full_matrices=False)[2][:30]
     model = stack((120,), dense(30, None), dense(120, None))
