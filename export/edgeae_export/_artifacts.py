@@ -1,6 +1,7 @@
 """Making one artifact after another from a source, each judged as the device will run it."""
 
 import hashlib
+import re
 import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -165,8 +166,12 @@ class Workshop:
 
     @cached_property
     def _micro(self) -> Judged:
-        with quiet():
-            content = _tflite.convert_int8(self._rounded, self.calibration.scaled)
+        try:
+            with quiet():
+                content = _tflite.convert_int8(self._rounded, self.calibration.scaled)
+        except Exception:  # as in _convert
+            self._float(self._rounded, "scorer", "tflite")  # names the layer that is to blame
+            raise
         return self._judge("autoencoder", "int8", "tflite", content, MICRO)
 
     @cached_property
@@ -260,7 +265,8 @@ def _convert(source: Source, role: Role, file_format: Format) -> bytes:
             return content
     except Exception as error:  # the converters raise types of their own, private ones among them
         blame = find_unconvertible(source, lambda s: converter.convert(s, "scorer"))
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = re.sub(r"^<unknown>:0: error: loc\(.*\): ", "", first)  # where in the graph, at length
         raise ModelError(f"{file_format} cannot hold {blame or 'the ' + role}: {reason}") from error
 
 

@@ -54,8 +54,21 @@ def convert(source: Source, role: Role) -> bytes:
     function: Any = role_function(
         unrolled(source, keras.layers.GRU, keras.layers.SimpleRNN), role, clip=False
     )
-    model, _ = tf2onnx.convert.from_function(function, input_signature=function.input_signature, opset=OPSET)
+    model, _ = tf2onnx.convert.from_function(
+        function,
+        input_signature=function.input_signature,
+        opset=OPSET,
+        custom_op_handlers={"Erfc": (_erfc, [])},
+    )
     return _finish(model)
+
+
+def _erfc(graph: Any, node: Any, name: str, _: list[Any]) -> None:
+    """Write TensorFlow's erfc, which gelu uses and ONNX lacks, as 1 - erf."""
+    node.type = "Erf"
+    one = graph.make_const(f"{name}_one", np.ones(1, np.float32))
+    last = graph.insert_new_node_on_output("Sub", node.output[0])
+    last.input[:] = [one.output[0], node.output[0]]
 
 
 def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> bytes:

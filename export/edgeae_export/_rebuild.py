@@ -71,7 +71,7 @@ def graph_nodes(model: Any) -> list[Any]:
     return [node for depth in depths for node in model._nodes_by_depth[depth]]
 
 
-def copy_layer(layer: Any, **changes: Any) -> Any:
+def copy_layer(layer: Any, /, **changes: Any) -> Any:
     """Return a new layer of the same settings but for ``changes``, with the same weights once built."""
     copy = layer.__class__.from_config({**layer.get_config(), **changes})
     if layer.built and layer.weights:
@@ -106,7 +106,20 @@ def unroll(model: Any, *kinds: type) -> Any:
     wanted = kinds or RECURRENT
     if not is_graph(model) or not any(isinstance(layer, wanted) for layer in model._flatten_layers()):
         return model
-    return rebuild(model, lambda x: copy_layer(x, unroll=True) if isinstance(x, wanted) else x)
+
+    def unrolled(layer: Any) -> Any:
+        if isinstance(layer, wanted):
+            return copy_layer(layer, unroll=True)
+        if isinstance(layer, keras.layers.Bidirectional) and isinstance(layer.forward_layer, wanted):
+            both = {"layer": layer.forward_layer, "backward_layer": layer.backward_layer}
+            return copy_layer(layer, **{name: _unrolled_config(half) for name, half in both.items()})
+        return layer
+
+    return rebuild(model, unrolled)
+
+
+def _unrolled_config(layer: Any) -> Any:
+    return keras.saving.serialize_keras_object(copy_layer(layer, unroll=True))
 
 
 def _functional(model: Any) -> Any:
@@ -126,9 +139,20 @@ def _drop(layer: Any) -> Callable[..., Any]:
         return _pass
     if isinstance(layer, keras.layers.TimeDistributed) and isinstance(layer.layer, keras.layers.Dense):
         return lambda inputs, **_: layer.layer(inputs)
+    if isinstance(layer, keras.layers.Normalization):
+        return _normalize(layer)
     if isinstance(layer, (keras.layers.Flatten, keras.layers.Reshape)):
         return lambda inputs, **_: _reshape(inputs, layer)
     return layer  # type: ignore[no-any-return]  # Keras ships no types
+
+
+def _normalize(layer: Any) -> Callable[..., Any]:
+    """Return the layer as plain arithmetic; tf2onnx takes what it holds, which are no weights, for inputs."""
+    mean = np.asarray(layer.mean)
+    deviation = np.maximum(np.sqrt(np.asarray(layer.variance)), keras.config.epsilon()).astype(np.float32)
+    if layer.invert:
+        return lambda inputs, **_: inputs * deviation + mean
+    return lambda inputs, **_: (inputs - mean) / deviation
 
 
 def _reshape(inputs: Any, layer: Any) -> Any:

@@ -68,7 +68,8 @@ def _converter(function: Any) -> Iterator[Any]:
     )
     signature = module.call.get_concrete_function(**{spec.name: spec})
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures={SIGNATURE: signature})
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)  # silu's cannot be saved
+        tf.saved_model.save(module, folder, signatures={SIGNATURE: signature}, options=options)
         yield tf.lite.TFLiteConverter.from_saved_model(folder)
 
 
@@ -85,8 +86,10 @@ def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> b
         calibration: rows for the model's input, (n, *shape).
         recipe: how.
     """
-    session = quantizer.Quantizer(model)
     layers, exposed, recurrent = _layers(model, role)
+    if not layers:  # a half that only pools or reshapes
+        return model
+    session = quantizer.Quantizer(model)
     for name, kind in layers:
         if name in recurrent:
             session.add_dynamic_config(_exactly(name), kind, num_bits=8)
@@ -104,8 +107,10 @@ def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> b
 
 def to_float16(model: bytes) -> bytes:
     """Return a model whose layers' weights are kept in half precision; scaler and error stay in float32."""
-    session = quantizer.Quantizer(model)
     layers, _, _ = _layers(model, "encoder")
+    if not layers:
+        return model
+    session = quantizer.Quantizer(model)
     for name, kind in layers:
         session.update_quantization_recipe(
             _exactly(name),
