@@ -1,17 +1,10 @@
 """The named ways to quantize, per format and precision; the fastest first."""
 
+from msgspec.structs import replace
+
 from edgeae_runtime import EdgeaeError, Recipe
 from edgeae_runtime._manifest import Format, Precision
 
-PLAIN = Recipe(
-    name="plain",
-    calibration="minmax",
-    granularity="channel",
-    rounding="nearest",
-    activations="unsigned",
-    float_tensors="none",
-)
-"""What the tools do by default, applied to the layers alone."""
 COMPENSATED = Recipe(
     name="compensated",
     calibration="minmax",
@@ -20,72 +13,18 @@ COMPENSATED = Recipe(
     activations="unsigned",
     float_tensors="code",
 )
-PERCENTILE = Recipe(
-    name="percentile",
-    calibration="percentile",
-    granularity="channel",
-    rounding="compensated",
-    activations="unsigned",
-    float_tensors="code",
-)
-CAREFUL = Recipe(
-    name="careful",
-    calibration="minmax",
-    granularity="channel",
-    rounding="compensated",
-    activations="unsigned",
-    float_tensors="ends",
-)
+PERCENTILE = replace(COMPENSATED, name="percentile", calibration="percentile")
+ENTROPY = replace(COMPENSATED, name="entropy", calibration="entropy")
+SIGNED = replace(COMPENSATED, name="signed", activations="signed")
+DYNAMIC = replace(COMPENSATED, name="dynamic", calibration=None)
+DYNAMIC_PLAIN = replace(DYNAMIC, name="dynamic-plain", rounding="nearest")
+PER_TENSOR = replace(COMPENSATED, name="per-tensor", granularity="tensor", rounding="nearest")
+PLAIN = replace(COMPENSATED, name="plain", rounding="nearest", float_tensors="none")
+"""What the tools do by default, applied to the layers alone."""
+CAREFUL = replace(COMPENSATED, name="careful", float_tensors="ends")
 """For convolutions, whose last layers are small in weights and large in what they compute."""
-ENTROPY = Recipe(
-    name="entropy",
-    calibration="entropy",
-    granularity="channel",
-    rounding="compensated",
-    activations="unsigned",
-    float_tensors="code",
-)
-SIGNED = Recipe(
-    name="signed",
-    calibration="minmax",
-    granularity="channel",
-    rounding="compensated",
-    activations="signed",
-    float_tensors="code",
-)
-PER_TENSOR = Recipe(
-    name="per-tensor",
-    calibration="minmax",
-    granularity="tensor",
-    rounding="nearest",
-    activations="unsigned",
-    float_tensors="code",
-)
-MICRO = Recipe(
-    name="micro",
-    calibration="minmax",
-    granularity="channel",
-    rounding="compensated",
-    activations="signed",
-    float_tensors="none",
-)
+MICRO = replace(COMPENSATED, name="micro", activations="signed", float_tensors="none")
 """Every tensor int8, input and outputs too: a microcontroller has no float kernels to fall back on."""
-DYNAMIC_PLAIN = Recipe(
-    name="dynamic-plain",
-    calibration=None,
-    granularity="channel",
-    rounding="nearest",
-    activations="unsigned",
-    float_tensors="code",
-)
-DYNAMIC = Recipe(
-    name="dynamic",
-    calibration=None,
-    granularity="channel",
-    rounding="compensated",
-    activations="unsigned",
-    float_tensors="code",
-)
 
 AUTO: dict[tuple[Format, Precision], tuple[Recipe, ...]] = {
     ("onnx", "int8"): (COMPENSATED, PERCENTILE, PLAIN, CAREFUL),

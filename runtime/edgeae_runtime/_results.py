@@ -128,6 +128,8 @@ def _write_csv(batches: Iterable[Batch], file: IO[str]) -> None:
 def _header(results: Results) -> list[str]:
     header = ["row"]
     for name, values in results.items():
-        wide = isinstance(values, np.ndarray) and values.ndim == 2
-        header += [f"{name}_{i}" for i in range(values.shape[1])] if wide else [name]  # type: ignore[union-attr]
+        if isinstance(values, np.ndarray) and values.ndim == 2:
+            header += [f"{name}_{i}" for i in range(values.shape[1])]
+        else:
+            header.append(name)
     return header
