@@ -5,8 +5,11 @@ import at their top only what is cheap; engines and training stacks are imported
 """
 
 import errno
+import os
+import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -53,7 +56,8 @@ class Commands(click.Group):
             except OSError as error:
                 if error.errno != errno.ENOSPC:  # a reader that went away is click's own business
                     raise
-
+                with suppress(OSError):  # what is still buffered would fail once more when Python exits
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise click.ClickException(f"the output cannot be written ({error.strerror})") from error
 
 
