@@ -1,6 +1,7 @@
 """Fitting: data in, a trained autoencoder out, and the run folder that keeps it."""
 
 import csv
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,7 +78,9 @@ class Trained:
             if self.posterior is not None:
                 self.posterior.save(folder / POSTERIOR_NAME)
             (folder / RUN_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(run)) + b"\n")
-            np.save(folder / HOLDOUT_NAME, self.held_out[:MOST_HELD_OUT_ROWS])
+            rows = io.BytesIO()  # written to a file, numpy would not notice a full disk
+            np.save(rows, self.held_out[:MOST_HELD_OUT_ROWS])
+            (folder / HOLDOUT_NAME).write_bytes(rows.getvalue())
             with (folder / HISTORY_NAME).open("w", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(["epoch", *self.history])
