@@ -14,6 +14,7 @@ from edgeae_runtime._manifest import FORMATS, MANIFEST_NAME, PRECISIONS, Artifac
 from edgeae_runtime._results import format_table
 
 from ._quiet import import_tensorflow
+from ._source import UNSCALED
 
 if TYPE_CHECKING:
     from ._artifacts import Judged
@@ -164,7 +165,7 @@ def _limits(settings: dict[str, Any]) -> Any:
 
 def _scaler(raw_range: tuple[float, float] | None) -> Scaler:
     if raw_range is None:
-        return Scaler(kind="none", offset=(0.0,), gain=(1.0,))
+        return UNSCALED
     low, high = raw_range
     if not low < high:
         raise click.UsageError(f"--raw-range: {low:g} is not below {high:g}")

@@ -25,7 +25,7 @@ from ._engines import ENGINE_FORMATS
 from ._errors import EdgeaeError, EdgeaeWarning, FidelityError
 from ._manifest import PRECISIONS, Artifact
 from ._results import Results, check_output, format_table, write_batches
-from ._samples import run_batches, sample_batches
+from ._samples import apply_to_batches, sample_batches
 from ._verify import verify as run_verify
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -140,7 +140,7 @@ def embed(
     check_output(out)
     autoencoder = load(bundle, engine=engine, precision=precision, threads=threads)
     batches = sample_batches(autoencoder.manifest.input, data)
-    write_batches(run_batches(batches, lambda rows: {"embedding": autoencoder.embed(rows)}, data), out)
+    write_batches(apply_to_batches(batches, lambda rows: {"embedding": autoencoder.embed(rows)}, data), out)
 
 
 @click.command()
@@ -166,7 +166,7 @@ def score(
         found = autoencoder.detect(rows)
         return {"error": found.error, "threshold": found.threshold, "anomaly": found.anomaly}
 
-    write_batches(run_batches(sample_batches(autoencoder.manifest.input, data), judge, data), out)
+    write_batches(apply_to_batches(sample_batches(autoencoder.manifest.input, data), judge, data), out)
 
 
 @click.command()

@@ -50,7 +50,7 @@ def sample_batches(expected: Input, path: Path) -> Iterator[Samples]:
             yield rows[start : start + BATCH_ROWS], found[start : start + BATCH_ROWS]
 
 
-def run_batches(
+def apply_to_batches(
     batches: Iterable[Samples], run: Callable[[np.ndarray], Results], path: Path
 ) -> Iterator[Batch]:
     """Run samples, and keep the numbers of their rows beside the results.

@@ -12,7 +12,7 @@ from edgeae_runtime import DataError, Input, windows
 from edgeae_runtime._csv import Piece
 from edgeae_runtime._errors import EdgeaeWarning
 from edgeae_runtime._results import write_batches, write_results
-from edgeae_runtime._samples import run_batches, sample_batches
+from edgeae_runtime._samples import apply_to_batches, sample_batches
 from edgeae_runtime._times import is_time, parse_time
 from edgeae_runtime._windows import USUAL_STEPS, Clock, Slider, slide
 
@@ -248,9 +248,9 @@ def test_an_error_in_a_later_batch_says_from_where_its_rows_are_counted() -> Non
         raise DataError("input: row 2 is far")
 
     with pytest.raises(DataError, match=r"^input: row 2 is far$"):
-        next(run_batches([(range(1, 3), np.ones((2, 1)))], run, Path("a.csv")))
+        next(apply_to_batches([(range(1, 3), np.ones((2, 1)))], run, Path("a.csv")))
     with pytest.raises(DataError, match=r"^input: row 2 is far \(counted from row 2,001 of a\.csv\)$"):
-        next(run_batches([(range(2001, 2003), np.ones((2, 1)))], run, Path("a.csv")))
+        next(apply_to_batches([(range(2001, 2003), np.ones((2, 1)))], run, Path("a.csv")))
 
 
 def test_the_command_gives_a_row_for_each_window(bundle, run, tmp_path) -> None:
