@@ -26,7 +26,7 @@ unexport KERAS_BACKEND TF_USE_LEGACY_KERAS
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip
 BUILD_TOOLS := hatchling editables
-PROJECTS := -e './runtime[litert]' -e '.[dev]'
+PROJECTS := -e './runtime[litert,mqtt,parquet,ray]' -e '.[bench,dev]'
 
 # $(call need_python,HIGHEST,WHO): one clear line, instead of a resolver's page, where $(PYTHON) will not do.
 need_python = @$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, $(1)) or \
