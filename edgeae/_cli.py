@@ -1,6 +1,5 @@
 """The commands ``edgeae train`` and ``edgeae demo``."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 from edgeae_export._quiet import import_tensorflow
 from edgeae_export._source import RUN_NAME
 from edgeae_runtime._files import check_target
+from edgeae_runtime._progress import progress_bar
 
 from ._data_options import data_options, read_data
 from ._options import model_options, training_options
@@ -116,7 +116,5 @@ def epoch_bar(epochs: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
     def show(logs: dict[str, float] | None) -> str:
         return "" if logs is None else f"loss {logs['loss']:.5f}, validation {logs['val_loss']:.5f}"
 
-    with click.progressbar(
-        length=epochs, label="Training", item_show_func=show, hidden=not sys.stderr.isatty(), file=sys.stderr
-    ) as bar:
+    with progress_bar("Training", epochs, show) as bar:
         yield lambda epoch, logs: bar.update(epoch - bar.pos, logs)

@@ -1,6 +1,5 @@
 """The whole way in one command, on data that ships with scikit-learn."""
 
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -8,20 +7,20 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import tensorflow as tf
 
 from edgeae_export._artifacts import Judged, Options
 from edgeae_export._cli import fidelity_table
 from edgeae_export._export import export_source
-from edgeae_export._graphs import role_function
 from edgeae_export._quiet import quiet
 from edgeae_export._source import Source
 from edgeae_runtime import Autoencoder, load
+from edgeae_runtime._bench import Samples, measure, percentiles
 from edgeae_runtime._engines import ENGINE_FORMATS
 from edgeae_runtime._files import new_folder
 from edgeae_runtime._manifest import Floats
 from edgeae_runtime._results import format_table
 
+from ._bench_keras import tensorflow_calls
 from ._data import load_data
 from ._plots import latent_space, reconstructions
 from ._train import LOSS_PLOT_NAME, TrainConfig, train
@@ -30,9 +29,8 @@ EpochBar: TypeAlias = Callable[[int], AbstractContextManager[Callable[[int, dict
 
 BUNDLE_NAME = "digits.edgeae"
 IMAGES_SHOWN = 10
-ROUNDS = 200
-CALLS_A_ROUND = 10
-"""Of the runtime; TensorFlow is called once a round, since one call takes as long as hundreds of these."""
+SECONDS = 10.0
+"""Of timing, in which `model.predict` alone takes most of each round."""
 
 
 def run_demo(out: Path, *, force: bool, epoch_bar: EpochBar, say: Callable[[str], None]) -> None:
@@ -71,9 +69,9 @@ def _draw(folder: Path, autoencoder: Autoencoder, rows: Any) -> None:
     latent_space(embeddings, digits.target).savefig(folder / "latent.png")
 
 
-def _latencies(bundle: Path, source: Source, row: Floats) -> dict[str, list[float]]:
-    """Return seconds per call on one row, by artifact and for TensorFlow, all interleaved round by round."""
-    calls: dict[str, Callable[[], Any]] = {}
+def _latencies(bundle: Path, source: Source, row: Floats) -> dict[str, Samples]:
+    """Time calls on one row, by artifact and for TensorFlow, all interleaved round by round."""
+    calls: dict[str, Callable[[], object]] = {}
     for engine, file_format in ENGINE_FORMATS.items():
         for precision in ("float32", "int8"):
             ae = load(bundle, engine=engine, precision=precision)  # type: ignore[arg-type]  # known names
@@ -81,46 +79,12 @@ def _latencies(bundle: Path, source: Source, row: Floats) -> dict[str, list[floa
             calls[f"encoder.{precision}.{file_format}"] = partial(ae.embed, row)
             calls[f"decoder.{precision}.{file_format}"] = partial(ae.decode, code)
             calls[f"scorer.{precision}.{file_format}"] = partial(ae.detect, row)
-    model, function = _tensorflow_peers(source)
-    batch = np.float32(row).reshape(1, *source.encoder.input_shape[1:])
-    tensor = tf.constant(batch)
-    peers: dict[str, Callable[[], Any]] = {
-        "Keras model.predict": lambda: model.predict(batch, verbose=0),
-        "TensorFlow tf.function": lambda: function(tensor),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in (*calls, *peers)}
+    calls |= tensorflow_calls(source)(row)
     with quiet():
-        for call in (*calls.values(), *peers.values()):
-            call()
-        for _ in range(ROUNDS):
-            for name, call in calls.items():
-                seconds[name] += [_time(call) for _ in range(CALLS_A_ROUND)]
-            for name, call in peers.items():
-                seconds[name].append(_time(call))
-    return seconds
+        return measure(calls, seconds=SECONDS)
 
 
-def _tensorflow_peers(source: Source) -> tuple[Any, Any]:
-    """Return a Keras model and a concrete function that do what a scorer does: raw in, both results out."""
-    import keras
-
-    function: Any = role_function(source, "scorer", clip=False)
-
-    class Scorer(keras.layers.Layer):  # type: ignore[misc]  # Keras ships no types
-        def call(self, inputs: Any) -> Any:
-            return function(inputs)
-
-    inputs = keras.Input(source.encoder.input_shape[1:])
-    return keras.Model(inputs, Scorer()(inputs)), function.get_concrete_function()
-
-
-def _time(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def _table(judged: list[Judged], latencies: dict[str, list[float]]) -> list[list[str]]:
+def _table(judged: list[Judged], latencies: dict[str, Samples]) -> list[list[str]]:
     """Return the artifacts' table with two columns of latencies, and TensorFlow below."""
     heading, *rows = fidelity_table(judged)
     wanted = [
@@ -135,5 +99,6 @@ def _table(judged: list[Judged], latencies: dict[str, list[float]]) -> list[list
     return table
 
 
-def _percentiles(seconds: list[float]) -> list[str]:
-    return [f"{1e6 * float(value):,.1f}" for value in np.quantile(seconds, (0.5, 0.99))]
+def _percentiles(found: Samples) -> list[str]:
+    p50, _, p99 = percentiles(found.calls)
+    return [f"{p50:,.1f}", f"{p99:,.1f}"]

@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from edgeae_runtime import DataError
+from edgeae_runtime._arrays import as_samples
 from edgeae_runtime._csv import Csv, Piece
-from edgeae_runtime._data import as_samples, read_pieces
+from edgeae_runtime._data import read_pieces
 
 from ._images import IMAGE_SUFFIXES, read_images
 
@@ -111,7 +112,7 @@ def _csv(path: Path, columns: Sequence[str] | None, label: str | None, series: b
 
 
 def _arrow(source: Any, columns: Sequence[str] | None, label: str | None, series: bool, where: str) -> Part:
-    from ._arrow import ArrowTable  # pyarrow takes a while to import
+    from edgeae_runtime._arrow import ArrowTable  # pyarrow takes a while to import
 
     table = ArrowTable(source, columns, label=label, series=series, where=where)
     return Part(where, table.features, table.pieces())

@@ -1,8 +1,17 @@
+import atexit
 import gzip
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# `auto` means the same in every test, however busy the machine; and nobody's cache is touched
+os.environ["EDGEAE_TUNE"] = "off"
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgeae-cache-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 

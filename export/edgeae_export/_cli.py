@@ -1,6 +1,5 @@
 """The command ``edgeae export``."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 from edgeae_runtime import Scaler
 from edgeae_runtime._files import check_target
 from edgeae_runtime._manifest import FORMATS, MANIFEST_NAME, PRECISIONS, Artifact
+from edgeae_runtime._progress import progress_bar
 from edgeae_runtime._results import format_table
 
 from ._quiet import import_tensorflow
@@ -179,9 +179,7 @@ def _bar(steps: int) -> Iterator[Callable[[str], None]]:
     def show(artifact: str | None) -> str:
         return artifact or ""
 
-    with click.progressbar(
-        length=steps, label="Exporting", item_show_func=show, hidden=not sys.stderr.isatty(), file=sys.stderr
-    ) as bar:
+    with progress_bar("Exporting", steps, show) as bar:
         yield lambda artifact: bar.update(1, artifact)
 
 

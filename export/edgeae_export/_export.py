@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeae_runtime import DataError, FidelityError, Input, Manifest, Scaler, windows
-from edgeae_runtime._data import as_samples, read
+from edgeae_runtime._arrays import as_samples
+from edgeae_runtime._data import read
 from edgeae_runtime._files import check_target, new_file, new_folder
 from edgeae_runtime._manifest import (
     FORMAT_VERSION,

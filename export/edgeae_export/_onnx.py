@@ -116,6 +116,8 @@ def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> b
         )
         result = onnx.load(str(quantized))
     _round_only_into_layers(result.graph, recipe)
+    _restore_when_loaded(result.graph)
+    _drop_unread(result.graph)
     return _finish(result)
 
 
@@ -200,6 +202,39 @@ def _round_only_into_layers(graph: onnx.GraphProto, recipe: Recipe) -> None:
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
+
+
+def _restore_when_loaded(graph: onnx.GraphProto) -> None:
+    """Write out how the rounded weights of layers that compute in float become floats again.
+
+    ONNX Runtime turns a layer between roundings into one in int8. Of any other it restores the weights at
+    each run: it folds no DequantizeLinear, but does fold what that does, with the same bits. On the dense
+    784-128-32-128-784 model a third of the time went there.
+    """
+    constants = {constant.name: constant for constant in graph.initializer}
+    restored = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    for node in [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants]:
+        readers = [reader for reader in graph.node if node.output[0] in reader.input]
+        in_float = all(r.op_type in LAYERS and r.input[0] not in restored for r in readers)
+        zero_point = onnx.numpy_helper.to_array(constants[node.input[2]]) if len(node.input) > 2 else None
+        if not in_float or (zero_point is not None and zero_point.any()):
+            continue
+        weights, scale = (onnx.numpy_helper.to_array(constants[name]) for name in node.input[:2])
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        if scale.size > 1:
+            scale = scale.reshape([-1 if i == axis % weights.ndim else 1 for i in range(weights.ndim)])
+        (name,), place = node.output, list(graph.node).index(node)
+        graph.initializer.append(onnx.numpy_helper.from_array(scale, f"{name}_scale"))
+        graph.node.remove(node)
+        graph.node.insert(place, onnx.helper.make_node("Mul", [f"{name}_cast", f"{name}_scale"], [name]))
+        graph.node.insert(
+            place,
+            onnx.helper.make_node("Cast", [node.input[0]], [f"{name}_cast"], to=onnx.TensorProto.FLOAT),
+        )
+
+
+def _drop_unread(graph: onnx.GraphProto) -> None:
+    """Remove the constants that no node reads."""
     read = {name for node in graph.node for name in node.input}
     for constant in [c for c in graph.initializer if c.name not in read]:
         graph.initializer.remove(constant)

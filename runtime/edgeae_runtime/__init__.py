@@ -5,8 +5,12 @@
 >>> error, anomaly, embedding, threshold = ae.detect(reading)   # doctest: +SKIP
 """
 
+from typing import TYPE_CHECKING, Any
+
+from ._alarm import Alarm
 from ._autoencoder import Autoencoder, Detection, load
 from ._bundle import Bundle
+from ._drift import Drift
 from ._errors import BundleError, DataError, EdgeaeError, EngineError, FidelityError, OutputError
 from ._manifest import (
     Artifact,
@@ -19,12 +23,17 @@ from ._manifest import (
     Trial,
     reconstruction_error,
 )
-from ._verify import Check, verify
-from ._windows import windows
+
+if TYPE_CHECKING:
+    from ._recalibrate import new_threshold, read_threshold, write_threshold
+    from ._stream import Stream, StreamResult
+    from ._verify import Check, verify
+    from ._windows import windows
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alarm",
     "Artifact",
     "Autoencoder",
     "Bundle",
@@ -32,6 +41,7 @@ __all__ = [
     "Check",
     "DataError",
     "Detection",
+    "Drift",
     "EdgeaeError",
     "EngineError",
     "Fidelity",
@@ -41,11 +51,40 @@ __all__ = [
     "OutputError",
     "Recipe",
     "Scaler",
+    "Stream",
+    "StreamResult",
     "Threshold",
     "Trial",
     "__version__",
     "load",
+    "new_threshold",
+    "read_threshold",
     "reconstruction_error",
     "verify",
     "windows",
+    "write_threshold",
 ]
+
+_LATER = {
+    "Check": "_verify",
+    "Stream": "_stream",
+    "StreamResult": "_stream",
+    "new_threshold": "_recalibrate",
+    "read_threshold": "_recalibrate",
+    "verify": "_verify",
+    "windows": "_windows",
+    "write_threshold": "_recalibrate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what a first score does without when it is asked for: on a device each start counts."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_LATER[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,20 +2,30 @@
 
 import math
 import os
+import weakref
+from math import isfinite
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._alarm import Alarm
+from ._arrays import as_array, as_samples
 from ._bundle import Bundle
-from ._data import as_array, as_samples
-from ._engines import ENGINE_FORMATS, Engine, load_engine, run_batches
-from ._errors import BundleError, DataError
-from ._manifest import PRECISIONS, Artifact, Floats, Manifest, Precision, Role, Threshold
+from ._drift import Drift
+from ._engines import ENGINE_FORMATS, Engine, RowRunner, load_engine, run_batches
+from ._errors import BundleError, DataError, EdgeaeError
+from ._manifest import Artifact, Floats, Manifest, Precision, Role, Threshold
+from ._tune import EngineName as EngineName
+from ._tune import PrecisionName as PrecisionName
+from ._tune import choose
 
-EngineName: TypeAlias = Literal["auto", "onnxruntime", "litert"]
-PrecisionName: TypeAlias = Precision | Literal["auto"]
+if TYPE_CHECKING:
+    from ._stream import Stream
+
+_FLOAT32 = np.dtype(np.float32)  # numpy has one object for it in the machine's byte order
+_new = tuple.__new__  # makes a named tuple in half the time
 
 Kind = TypeVar("Kind", bound=np.generic)
 
@@ -39,31 +49,51 @@ def load(
     engine: EngineName = "auto",
     precision: PrecisionName = "auto",
     threads: int = 1,
+    arena: bool = True,
+    rows: int = 1,
 ) -> "Autoencoder":
     """Open a bundle, folder or zip file.
 
+    With ``auto`` the fastest of the installed engines and of the bundle's precisions is taken. The first
+    time on a device that is measured, in some tens of milliseconds; see docs/engines.md.
+
     Args:
         path: the bundle.
-        engine: ``auto`` takes ONNX Runtime where the bundle has ONNX files, else LiteRT.
-        precision: ``auto`` takes ``int8`` where the bundle has it, else the most precise one.
-        threads: how many the engine may use for one call.
+        engine: ``auto``, or the one to use.
+        precision: ``auto``, or the one to use.
+        threads: how many share the rows of one call, and how many calls may run at once.
+        arena: whether ONNX Runtime may keep memory between calls; False saves memory and costs some time.
+        rows: for how many rows in a call ``auto`` should be fast.
 
     Raises:
         BundleError: see `Bundle`; also where it has no artifact of that engine and precision.
     """
-    return Autoencoder(Bundle(Path(path)), engine=engine, precision=precision, threads=threads)
+    bundle = Bundle(Path(path))
+    chosen = choose(bundle, engine=engine, precision=precision, threads=threads, arena=arena, rows=rows)
+    return Autoencoder(bundle, *chosen, threads=threads, arena=arena)
 
 
 class Autoencoder:
     """A bundle made runnable. Its model files are read, verified and loaded when first needed."""
 
-    def __init__(self, bundle: Bundle, *, engine: EngineName, precision: PrecisionName, threads: int) -> None:
-        """See `load`."""
+    def __init__(
+        self, bundle: Bundle, engine: str, precision: Precision, *, threads: int = 1, arena: bool = True
+    ) -> None:
+        """See `load`, which makes one."""
         self.manifest: Manifest = bundle.manifest
+        self.engine = engine
+        self.precision = precision
         self._bundle = bundle
         self._threads = threads
-        self.engine, self.precision = _choose(bundle, engine, precision)
+        self._arena = arena
+        self._shape = bundle.manifest.input.shape
+        self._forget()
+        _alive.add(self)
+
+    def _forget(self) -> None:
+        """Let go of all that is loaded; it is loaded again when needed."""
         self._engines: dict[Role, Engine] = {}
+        self._one_row: RowRunner | None = None
 
     @property
     def threshold(self) -> Threshold:
@@ -110,18 +140,74 @@ class Autoencoder:
         The error's formula is the manifest's, in scaled units. Arguments and errors are those of
         `embed`.
         """
+        one = self._score_one(samples)
+        if one:
+            return one[1]  # type: ignore[return-value]  # a scalar is an array without axes
         rows, single = self._rows(samples)
         _, error = self._score(rows)
         return _first(error, single)
 
     def detect(self, samples: ArrayLike) -> Detection:
         """Return errors, verdicts and embeddings from one pass; arguments and errors as for `embed`."""
+        one = self._score_one(samples)
+        if one:
+            limit = self._limit
+            return _new(Detection, (one[1], one[1] > limit, one[0], limit))
         rows, single = self._rows(samples)
         embedding, error = self._score(rows)
-        limit = self.threshold.value
+        limit = self._limit
         return Detection(
             _first(error, single), _first(error > limit, single), _first(embedding, single), limit
         )
+
+    def stream(
+        self,
+        *,
+        threshold: float | Threshold | None = None,
+        alarm: Alarm = Alarm(),  # noqa: B008  # frozen
+        drift: Drift | None = Drift(),  # noqa: B008
+        hold: int = 0,
+        step: float | None = None,
+        state: bytes | None = None,
+    ) -> "Stream":
+        """Return a `Stream`, which takes one sample at a time and tells of each window.
+
+        Args:
+            threshold: instead of the artifact's own; a `Threshold` brings its quantiles for the drift.
+            alarm: when an alarm starts and ends.
+            drift: how long errors must be unusual to be called a drift; None for no such monitor.
+            hold: consecutive missing values of a channel that its last known one may stand for.
+            step: seconds from one sample to the next; without it the median of the first steps.
+            state: from `Stream.state`, to go on after a restart.
+
+        Raises:
+            DataError: a setting is out of range, or the state cannot be read.
+            BundleError: the bundle has no scorer for this engine and precision.
+        """
+        from ._stream import Stream  # not at the top: most apps need no stream
+
+        return Stream(self, threshold=threshold, alarm=alarm, drift=drift, hold=hold, step=step, state=state)
+
+    def _score_one(self, samples: ArrayLike) -> tuple[Floats, np.float32] | None:
+        """Return embedding and error of one float32 sample of the right shape; None for all else.
+
+        Each check counts here: a dense int8 scorer takes 2 µs. What is not finite or cannot be run is left
+        to the general way, which tells what is wrong.
+        """
+        if type(samples) is not np.ndarray or samples.dtype is not _FLOAT32 or samples.shape != self._shape:
+            return None
+        try:
+            found = (self._one_row or self._bind_row())(samples)
+        except EdgeaeError:
+            raise
+        except Exception:  # the engines raise types of their own
+            return None
+        return found if isfinite(found[1]) else None
+
+    def _bind_row(self) -> RowRunner:
+        engine = self._engines.get("scorer") or self._load("scorer")
+        self._one_row = engine.one_row(self._shape)
+        return self._one_row
 
     def _score(self, rows: NDArray[np.generic]) -> list[Floats]:
         """Run the scorer. A NaN or infinity in the input shows in the error, so look for it there."""
@@ -154,13 +240,17 @@ class Autoencoder:
 
     def _load(self, role: Role) -> Engine:
         artifact = self._artifact(role)
-        engine = load_engine(self.engine, self._bundle.read_artifact(artifact), role, self._threads)
+        engine = load_engine(
+            self.engine, self._bundle.read_artifact(artifact), role, self._threads, arena=self._arena
+        )
         size = self.manifest.latent_size if role == "decoder" else self.manifest.input.size
         if math.prod(engine.shape) != size:
             raise BundleError(
                 f"{self._bundle.path}: {artifact.path} takes rows of shape {engine.shape}, the manifest says "
                 f"{size} values; export the bundle again"
             )
+        if role == "scorer":
+            self._limit = artifact.threshold.value
         self._engines[role] = engine
         return engine
 
@@ -174,24 +264,28 @@ class Autoencoder:
         return artifact
 
 
-def _choose(bundle: Bundle, engine: EngineName, precision: PrecisionName) -> tuple[str, Precision]:
-    """Return the first pair of engine and precision that the bundle has, in order of preference."""
-    engines = list(ENGINE_FORMATS) if engine == "auto" else [engine]
-    precisions: list[Precision] = ["int8", *PRECISIONS] if precision == "auto" else [precision]
-    held = {(a.format, a.precision) for a in bundle.manifest.artifacts if a.role != "autoencoder"}
-    for name in engines:
-        for kind in precisions:
-            if (ENGINE_FORMATS.get(name), kind) in held:
-                return name, kind
-    raise BundleError(
-        f"{bundle.path}: has nothing of precision {precision} for engine {engine}; "
-        f"it holds {', '.join(a.path for a in bundle.manifest.artifacts)}"
-    )
-
-
 def _first(values: NDArray[Kind], single: bool) -> NDArray[Kind]:
     """Return the values as they are, or of a single sample without the batch axis."""
     if not single:
         return values
     first: NDArray[Kind] = values[0]
     return first
+
+
+_alive: "weakref.WeakSet[Autoencoder]" = weakref.WeakSet()
+_abandoned: list[object] = []
+
+
+def _start_anew() -> None:
+    """In a forked child: load all again when it is needed.
+
+    Another thread of the parent may have been in the middle of a call, and that thread does not exist
+    here: its locks stay locked. So nothing is used any more, nor destroyed.
+    """
+    for autoencoder in _alive:
+        _abandoned.append((autoencoder._engines, autoencoder._one_row))
+        autoencoder._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

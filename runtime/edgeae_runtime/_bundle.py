@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import zipfile
 from pathlib import Path
 
 from ._errors import BundleError
@@ -21,10 +20,13 @@ class Bundle:
         self.path = path
         if not os.path.exists(path):  # unlike Path's, no error where the name itself is refused
             raise BundleError(f"{path}: no such bundle; make one with `edgeae export` or copy it here")
-        if not path.is_dir() and not zipfile.is_zipfile(path):
-            raise BundleError(
-                f"{path}: is neither a bundle's folder nor a zip file (truncated?); copy it again"
-            )
+        if not path.is_dir():
+            from zipfile import is_zipfile  # not needed for a folder
+
+            if not is_zipfile(path):
+                raise BundleError(
+                    f"{path}: is neither a bundle's folder nor a zip file (truncated?); copy it again"
+                )
         self.manifest: Manifest = decode_manifest(self._read(MANIFEST_NAME), str(path))
 
     def read_artifact(self, artifact: Artifact) -> bytes:
@@ -58,7 +60,9 @@ class Bundle:
         try:
             if self.path.is_dir():
                 return (self.path / name).read_bytes()
-            with zipfile.ZipFile(self.path) as archive:
+            from zipfile import ZipFile
+
+            with ZipFile(self.path) as archive:
                 return archive.read(name)
         except (FileNotFoundError, KeyError):
             raise BundleError(f"{self.path}: {name} is missing; copy the whole bundle again") from None

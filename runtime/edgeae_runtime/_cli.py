@@ -13,22 +13,18 @@ from contextlib import suppress
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
 
 from . import __version__
-from ._autoencoder import EngineName, PrecisionName, load
 from ._bundle import Bundle
 from ._engines import ENGINE_FORMATS
 from ._errors import EdgeaeError, EdgeaeWarning, FidelityError
-from ._manifest import PRECISIONS, Artifact
-from ._results import Results, check_output, format_table, write_batches
-from ._samples import apply_to_batches, sample_batches
+from ._manifest import Artifact
+from ._results import format_table
 from ._verify import verify as run_verify
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Commands(click.Group):
@@ -85,88 +81,6 @@ def main() -> None:
       edgeae verify pump.edgeae                does it run right on this machine?
       edgeae score pump.edgeae readings.csv    errors and verdicts, one JSON line a row
     """
-
-
-def bundle_options(command: F) -> F:
-    """Add the arguments and options of every command that runs a bundle on data."""
-    for decorate in reversed(
-        [
-            click.argument("bundle", type=click.Path(path_type=Path)),
-            click.argument("data", type=click.Path(path_type=Path)),
-            click.option(
-                "-o",
-                "--out",
-                type=click.Path(path_type=Path),
-                help="Write here (.npy, .csv or .jsonl); without it JSON lines go to standard output.",
-            ),
-            click.option(
-                "--engine",
-                type=click.Choice(["auto", "onnxruntime", "litert"]),
-                default="auto",
-                show_default=True,
-                help="Inference engine.",
-            ),
-            click.option(
-                "--precision",
-                type=click.Choice(["auto", *PRECISIONS]),
-                default="auto",
-                show_default=True,
-                help="Which of the bundle's artifacts to run.",
-            ),
-            click.option(
-                "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Engine threads."
-            ),
-        ]
-    ):
-        command = decorate(command)
-    return command
-
-
-@click.command()
-@bundle_options
-def embed(
-    bundle: Path, data: Path, out: Path | None, engine: EngineName, precision: PrecisionName, threads: int
-) -> None:
-    """Compute the embedding of each row of DATA (.npy, .npz, .csv or IDX), in raw units.
-
-    Where the bundle was trained on windows, DATA is a series of readings, and a row of the result is a
-    window, with the number of its last reading.
-
-    \b
-    Examples:
-      edgeae embed fashion.edgeae t10k-images-idx3-ubyte.gz -o codes.npy
-      edgeae embed pump.edgeae readings.csv --precision float32 > codes.jsonl
-    """
-    check_output(out)
-    autoencoder = load(bundle, engine=engine, precision=precision, threads=threads)
-    batches = sample_batches(autoencoder.manifest.input, data)
-    write_batches(apply_to_batches(batches, lambda rows: {"embedding": autoencoder.embed(rows)}, data), out)
-
-
-@click.command()
-@bundle_options
-def score(
-    bundle: Path, data: Path, out: Path | None, engine: EngineName, precision: PrecisionName, threads: int
-) -> None:
-    """Compute the reconstruction error of each row of DATA and compare it with the threshold.
-
-    A .npy result holds the errors alone; .csv and JSON lines also hold the threshold and the verdict.
-    Where the bundle was trained on windows, DATA is a series of readings, and a row of the result is a
-    window, with the number of its last reading.
-
-    \b
-    Examples:
-      edgeae score pump.edgeae readings.csv
-      edgeae score pump.edgeae readings.csv -o errors.csv
-    """
-    check_output(out)
-    autoencoder = load(bundle, engine=engine, precision=precision, threads=threads)
-
-    def judge(rows: Any) -> Results:
-        found = autoencoder.detect(rows)
-        return {"error": found.error, "threshold": found.threshold, "anomaly": found.anomaly}
-
-    write_batches(apply_to_batches(sample_batches(autoencoder.manifest.input, data), judge, data), out)
 
 
 @click.command()

@@ -5,6 +5,7 @@ Memory is that of a piece, whatever the size of the file.
 
 import csv
 import itertools
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ class Piece:
     """(n,), ``datetime64[us]``; None where the file has no such column, or it was not asked for."""
     labels: NDArray[np.object_] | None = None
     """(n,), as they stand in the file; None where not asked for."""
+    read: float = 1.0
+    """Share of the file that has been read, for whoever shows progress."""
 
 
 class Csv:
@@ -105,6 +108,7 @@ class Csv:
         # One field a column, so that numpy checks the length of each row against the header, which it does
         # not with `usecols`; of a column that is not wanted, one character is kept.
         fields = np.dtype([("", self._kind(name)) for name in self.header])
+        size = self.path.stat().st_size
         with self.path.open(encoding="utf-8-sig") as file:
             lines = itertools.islice(file, self._skip, None)
             while True:
@@ -114,7 +118,7 @@ class Csv:
                         table = np.loadtxt(lines, fields, None, ",", ndmin=1, quotechar='"', max_rows=rows)
                     if not len(table):
                         return
-                    piece = self._piece(table, numbers)
+                    piece = self._piece(table, numbers, os.lseek(file.fileno(), 0, os.SEEK_CUR) / size)
                 except (ValueError, DataError):
                     self._raise_first_fault()
                     raise
@@ -125,7 +129,7 @@ class Csv:
             return np.float32
         return {self.time: f"U{_TIME_WIDTH}", self.label: object}.get(name, "U1")
 
-    def _piece(self, table: NDArray[Any], numbers: list[str]) -> Piece:
+    def _piece(self, table: NDArray[Any], numbers: list[str], read: float) -> Piece:
         if numbers == list(table.dtype.names or ()):
             values = table.view(np.float32).reshape(len(table), -1)
         else:
@@ -141,7 +145,7 @@ class Csv:
             labels = np.array([str(cell).strip() for cell in labels.tolist()], object)
             if not labels.all():
                 raise ValueError("a label is empty")
-        return Piece(values, times, labels)
+        return Piece(values, times, labels, read)
 
     def _raise_first_fault(self) -> None:
         records = _records(self.path)

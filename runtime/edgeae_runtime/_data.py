@@ -1,4 +1,4 @@
-"""Reading samples: CSV, .npy, .npz and IDX files become one checked array in raw units.
+"""Reading samples: CSV, Parquet, .npy, .npz and IDX files become one checked array in raw units.
 
 Whatever is wrong with a file is told as a `DataError` of one line that names the place. Rows are
 counted from 1 everywhere, for arrays too; lines are those that an editor shows.
@@ -14,14 +14,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
 
-from ._csv import PIECE_VALUES, Csv, Piece, listed, not_finite
-from ._errors import DataError
+from ._arrays import as_samples
+from ._csv import PIECE_VALUES, Csv, Piece, listed
+from ._errors import DataError, EdgeaeError
+from ._extras import import_extra
 
-_KNOWN = ".csv, .npy, .npz or IDX (named …-ubyte, ….idx or …-idx3-…, plain or .gz)"
+if TYPE_CHECKING:
+    from ._arrow import ArrowTable
+
+_KNOWN = ".csv, .parquet, .npy, .npz or IDX (named …-ubyte, ….idx or …-idx3-…, plain or .gz)"
 _IDX_NAME = re.compile(r"(-ubyte|\.idx|-idx\d-.*)(\.gz)?$")
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -60,13 +65,14 @@ def read(path: Path, *, columns: Sequence[str] | None = None) -> Data:
     """Read the samples of a file, whose name tells its format.
 
     - ``.csv``: comma-separated UTF-8 text with a header line; blank lines are skipped.
+    - ``.parquet``, where pyarrow is installed: a column of dates is no feature.
     - ``.npy``: one array; of one dimension, it is taken as samples of one value.
     - ``.npz``: its only array, or of several the one called ``data``, else ``x``.
     - IDX, the format of MNIST, plain or gzipped: named ``…-ubyte``, ``….idx`` or ``…-idx3-…``.
 
     Args:
         path: the file.
-        columns: the columns of a CSV to read, in this order, else all; other formats are read whole.
+        columns: the columns of a table to read, in this order, else all; other formats are read whole.
 
     Raises:
         DataError: the file cannot be read, or does not hold samples that are finite numbers.
@@ -81,7 +87,7 @@ def _told(path: Path) -> Iterator[None]:
     """Turn whatever goes wrong with a file into an error of one line that names it."""
     try:
         yield
-    except (DataError, GeneratorExit):
+    except (EdgeaeError, GeneratorExit):
         raise
     except Exception as error:  # on damaged files zipfile, zlib and numpy raise a dozen unrelated types
         reason = textwrap.shorten(f"{type(error).__name__}: {error}".rstrip(": "), 160, placeholder=" …")
@@ -90,11 +96,11 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def read_pieces(path: Path, *, columns: Sequence[str] | None = None, times: bool = False) -> Iterator[Piece]:
-    """Read a file a piece at a time; of a CSV or a large ``.npy`` no more than a piece is in memory.
+    """Read a file a piece at a time; of a table or a large ``.npy`` no more than a piece is in memory.
 
     Args:
         path: as for `read`.
-        columns: as for `read`.
+        columns: the columns of a table to read, in this order, else all; other formats are read whole.
         times: whether the samples are readings of a series: a column of times is then no feature, and
             comes with each piece.
 
@@ -111,56 +117,12 @@ def read_pieces(path: Path, *, columns: Sequence[str] | None = None, times: bool
             array = array[:, np.newaxis] if array.ndim == 1 else array
             rows = max(1, PIECE_VALUES // max(1, math.prod(array.shape[1:])))
             for start in range(0, len(array), rows):
-                yield Piece(as_samples(array[start : start + rows], where=str(path), first_row=start + 1))
+                part = as_samples(array[start : start + rows], where=str(path), first_row=start + 1)
+                yield Piece(part, read=(start + len(part)) / len(array))
+        elif name.endswith(".parquet"):
+            yield from _open_parquet(path, columns, series=times).pieces()
         else:
             yield Piece(_read(path, columns).values)
-
-
-def as_samples(values: object, *, where: str = "input", first_row: int = 1) -> np.ndarray:
-    """Check an array of samples; convert floats to float32 and booleans to uint8, keep integers.
-
-    Nothing is copied unless the type changes, so the result may share memory with ``values``.
-
-    Args:
-        values: anything that numpy takes as an array, one sample along the first axis.
-        where: what errors call the array.
-        first_row: the number that errors give its first row.
-
-    Raises:
-        DataError: not numeric, fewer than two dimensions, empty, or not finite as float32.
-    """
-    array = as_array(values, where=where)
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{where}: holds {array.dtype}, expected real numbers; convert it to a numeric type")
-    if array.ndim < 2 or not array.size:
-        raise DataError(f"{where}: has shape {array.shape}, expected (samples, values), none 0; reshape it")
-    if array.dtype.kind == "f":
-        return _as_float32(array, where, first_row)
-    if array.dtype.kind == "b":
-        return array.view(np.uint8)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)  # IDX is big-endian
-
-
-def as_array(values: object, *, where: str = "input") -> np.ndarray:
-    """Return ``values`` as an array of whatever type and shape.
-
-    Raises:
-        DataError: they are of different shapes.
-    """
-    try:
-        return np.asarray(values)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: does not make an array; give numbers, in samples of one shape") from error
-
-
-def _as_float32(array: np.ndarray, where: str, first_row: int) -> np.ndarray:
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found as an infinity below
-        samples = array.astype(np.float32, copy=False)
-        # NaN and infinity show in the extremes, which unlike isfinite() need no memory of their own.
-        if np.isfinite(samples.min()) and np.isfinite(samples.max()):
-            return samples
-    place = np.unravel_index(np.argmin(np.isfinite(samples)), samples.shape)
-    raise DataError(f"{where}: row {place[0] + first_row} holds {not_finite(array[place])}")
 
 
 def _expect_content(path: Path) -> None:
@@ -175,6 +137,9 @@ def _read(path: Path, columns: Sequence[str] | None) -> Data:
     if name.endswith(".csv"):
         table = Csv(path, columns)
         return Data(np.concatenate([piece.values for piece in table.pieces()]), table.features)
+    if name.endswith(".parquet"):
+        parquet = _open_parquet(path, columns, series=False)
+        return Data(np.concatenate([piece.values for piece in parquet.pieces()]), parquet.features)
     if name.endswith(".npy"):
         with path.open("rb") as file:
             values = _read_array(file, str(path))
@@ -185,6 +150,13 @@ def _read(path: Path, columns: Sequence[str] | None) -> Data:
     else:
         raise DataError(f"{path}: unknown kind of file, expected {_KNOWN}; convert or rename it")
     return Data(as_samples(values, where=str(path)), None)
+
+
+def _open_parquet(path: Path, columns: Sequence[str] | None, *, series: bool) -> "ArrowTable":
+    import_extra("pyarrow")
+    from ._arrow import ArrowTable
+
+    return ArrowTable(path, columns, label=None, series=series, where=str(path))
 
 
 def _read_npz(path: Path) -> np.ndarray:

@@ -1,13 +1,18 @@
-"""The inference engines, each behind the same two lines: load an artifact's bytes, run it on a batch.
+"""The inference engines, each behind the same few lines: load an artifact's bytes, run it on rows.
 
-Both are imported when the first artifact is loaded, not before.
+Both are imported when the first artifact is loaded, not before. Neither gets threads of its own: they would
+cost a small model more than they give, and would not survive a fork. Many rows are shared out among
+Python's threads instead, which works because both engines let go of Python's lock while they compute.
 """
 
 import os
-import threading
+import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from functools import cached_property
+from queue import SimpleQueue
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,50 +20,122 @@ from numpy.typing import NDArray
 from ._errors import EngineError
 from ._manifest import TENSORS, Floats, Format, Precision, Role
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
 ENGINE_FORMATS: dict[str, Format] = {"onnxruntime": "onnx", "litert": "tflite"}
 """Which artifact format each engine runs."""
 
+ENGINE_MODULES = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert"}
+"""What Python imports for each."""
 
-BATCH_ROWS = 1024
-"""Rows given to an engine at once: enough to be efficient, little enough for a small device's memory."""
+BATCH_ROWS = 128
+"""Rows given to an engine at once: enough to be efficient, little enough for a small device's caches."""
+
+RowRunner: TypeAlias = Callable[[NDArray[Any]], tuple[Floats, np.float32]]
+"""Takes one float32 sample of any memory layout; returns its embedding and error, the caller's own."""
 
 
-class Engine(Protocol):
-    """A loaded artifact."""
+class Runnable(Protocol):
+    """A loaded artifact, as far as `run_batches` needs it."""
 
-    shape: tuple[int, ...]
-    """Shape of one input row, without the batch axis."""
+    threads: int
+    """How many calls of ``run`` may go on at once."""
 
     def run(self, batch: Floats) -> list[Floats]:
         """Return the role's outputs (see `TENSORS`) for a C-contiguous float32 (n, *shape), n >= 1."""
 
+    @property
+    def workers(self) -> "ThreadPoolExecutor":
+        """Threads to help the caller's own, one less than ``threads``."""
 
-def load_engine(name: str, content: bytes, role: Role, threads: int) -> Engine:
+
+class _Bound(NamedTuple):
+    """An artifact with fixed buffers for a fixed number of rows: write the input, run, read the outputs."""
+
+    input: Floats
+    run: Callable[[], object]
+    outputs: list[Floats]
+
+
+_NO_WHEELS = "it has no wheels for a 32-bit system: use the 64-bit Raspberry Pi OS (Pi 3 and later)"
+
+
+class Engine:
+    """A loaded artifact. Any number of threads may call it; what it returns is the caller's own."""
+
+    shape: tuple[int, ...]
+    """Shape of one input row, without the batch axis."""
+
+    def __init__(self, threads: int) -> None:
+        """Take the number of threads that may run it at once."""
+        self.threads = threads
+
+    def run(self, batch: Floats) -> list[Floats]:
+        """See `Runnable`."""
+        raise NotImplementedError
+
+    def bind(self) -> _Bound:
+        """Return buffers for one row, and what runs on them."""
+        raise NotImplementedError
+
+    def one_row(self, shape: tuple[int, ...]) -> RowRunner:
+        """Return the fastest way through a scorer for one sample of this shape at a time.
+
+        Its buffers are bound once. Callers wait for each other: a row takes microseconds.
+        """
+        rows, run, (embeddings, errors) = self.bind()
+        sample, embedding, lock = rows.reshape(shape), embeddings[0], Lock()
+
+        def run_one(values: NDArray[Any]) -> tuple[Floats, np.float32]:
+            with lock:
+                sample[...] = values
+                run()
+                return embedding.copy(), errors[0]
+
+        return run_one
+
+    @cached_property
+    def workers(self) -> "ThreadPoolExecutor":
+        """See `Runnable`."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        return ThreadPoolExecutor(self.threads - 1, thread_name_prefix="edgeae")
+
+
+def load_engine(name: str, content: bytes, role: Role, threads: int, *, arena: bool = True) -> Engine:
     """Load an artifact into the engine called ``name``.
+
+    Args:
+        name: see `ENGINE_FORMATS`.
+        content: the model file.
+        role: what it is.
+        threads: how many calls may run at once; also the number that shares the rows of one call.
+        arena: whether ONNX Runtime may keep memory between calls; LiteRT knows beforehand what it needs.
 
     Raises:
         EngineError: the engine is not installed, or it does not accept the artifact.
     """
-    engines: dict[str, Callable[[bytes, Role, int], Engine]] = {
-        "onnxruntime": _OnnxRuntime,
-        "litert": _LiteRT,
-    }
     try:
-        return engines[name](content, role, threads)
+        if name == "litert":
+            return _LiteRT(content, role, threads)
+        return _OnnxRuntime(content, role, threads, arena)
     except ImportError as error:
         package = {"onnxruntime": "edgeae-runtime", "litert": "edgeae-runtime[litert]"}[name]
-        raise EngineError(f"{name} is not installed here ({error}); pip install '{package}'") from error
+        remedy = f"pip install '{package}'" if sys.maxsize > 2**32 else _NO_WHEELS
+        raise EngineError(f"{name} is not installed here ({error}); {remedy}") from error
     except Exception as error:  # the engines raise types of their own, private ones among them
         raise EngineError(f"{name} cannot load the {role}: {_one_line(error)}") from error
 
 
 def run_batches(
-    engine: Engine, batch: NDArray[Any], precision: Precision, file_format: Format
+    engine: Runnable, batch: NDArray[Any], precision: Precision, file_format: Format
 ) -> list[NDArray[Any]]:
-    """Run any number of rows, a bounded number at a time.
+    """Run any number of rows, a bounded number at a time, in as many threads as the engine was given.
 
-    A dynamic ONNX model takes the range of its activations over all rows of a call: a row would get
-    another score in other company. Such a model is given one row at a time.
+    Where the batches begin does not depend on the number of threads, so neither do the results. A dynamic
+    ONNX model takes the range of its activations over all rows of a call: a row would get another score in
+    other company. Such a model is given one row at a time.
 
     Raises:
         EngineError: the engine fails.
@@ -67,7 +144,19 @@ def run_batches(
     try:
         if len(batch) <= limit:
             return engine.run(batch)
-        parts = [engine.run(batch[i : i + limit]) for i in range(0, len(batch), limit)]
+        starts = range(0, len(batch), limit)
+        parts: list[list[Floats]] = [[]] * len(starts)
+        numbers = iter(range(len(starts)))  # shared: each thread takes the next one when it is free
+
+        def work() -> None:
+            for number in numbers:
+                start = starts[number]
+                parts[number] = engine.run(batch[start : start + limit])
+
+        helpers = [engine.workers.submit(work) for _ in range(min(engine.threads, len(starts)) - 1)]
+        work()
+        for helper in helpers:
+            helper.result()
     except Exception as error:  # types of their own, as above
         raise EngineError(f"the {file_format} model cannot be run: {_one_line(error)}") from error
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
@@ -81,35 +170,52 @@ def _check_tensors(role: Role, inputs: Collection[str], outputs: Collection[str]
         raise ValueError(f"its tensors are {found}; expected {', '.join([wanted, *wanted_outputs])}")
 
 
+def _address(array: Floats) -> int:
+    """Return where an array lies in memory; its ``ctypes`` says the same, and has that imported."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-class _OnnxRuntime:
-    """ONNX Runtime on CPU: sequential and without spinning, which is what a small model wants."""
+class _OnnxRuntime(Engine):
+    """ONNX Runtime on CPU. Its sessions may be called by several threads at once."""
 
-    def __init__(self, content: bytes, role: Role, threads: int) -> None:
+    def __init__(self, content: bytes, role: Role, threads: int, arena: bool) -> None:
         # its Linux builds report usage to their maker; a device in the field must not
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
+        super().__init__(threads)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
         options.log_severity_level = 3  # errors only: hints about other devices do not help here
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         inputs = session.get_inputs()
         _check_tensors(role, [i.name for i in inputs], [o.name for o in session.get_outputs()])
-        self._run = session.run
+        self._session = session
         self._input, outputs = TENSORS[role]
         self._outputs = list(outputs)
-        self.shape: tuple[int, ...] = tuple(inputs[0].shape[1:])
+        self.shape = tuple(inputs[0].shape[1:])
 
     def run(self, batch: Floats) -> list[Floats]:
-        results: list[Floats] = self._run(self._outputs, {self._input: batch})
+        # for more than one row this beats bound buffers: it reads the batch where it lies
+        results: list[Floats] = self._session.run(self._outputs, {self._input: batch})
         return results
+
+    def bind(self) -> _Bound:
+        row = np.zeros((1, *self.shape), np.float32)
+        outputs = self.run(row)  # tells their shapes, which the model may leave open
+        binding = self._session.io_binding()
+        binding.bind_input(self._input, "cpu", 0, np.float32, row.shape, _address(row))
+        for name, array in zip(self._outputs, outputs, strict=True):
+            binding.bind_output(name, "cpu", 0, np.float32, array.shape, _address(array))
+        run = self._session.run_with_iobinding
+        return _Bound(row, lambda: run(binding), outputs)
 
 
 @contextmanager
@@ -125,35 +231,89 @@ def _native_messages_muted() -> Iterator[None]:
         os.close(nowhere)
 
 
-class _LiteRT:
-    """LiteRT (formerly TensorFlow Lite); its buffers are laid out anew when the batch size changes."""
+class _LiteRT(Engine):
+    """LiteRT (formerly TensorFlow Lite): one interpreter for each call that may go on at once."""
 
     def __init__(self, content: bytes, role: Role, threads: int) -> None:
+        super().__init__(threads)
+        self._content, self._role = content, role
+        first = _Interpreter(content, role)
+        self.shape = first.shape
+        self._idle: SimpleQueue[_Interpreter | None] = SimpleQueue()
+        for interpreter in [None] * (threads - 1) + [first]:
+            self._idle.put(interpreter)
+
+    def run(self, batch: Floats) -> list[Floats]:
+        interpreter = self._idle.get()
+        try:
+            interpreter = interpreter or _Interpreter(self._content, self._role)
+            return interpreter.run(batch)
+        finally:
+            self._idle.put(interpreter)
+
+    def bind(self) -> _Bound:
+        # one of its own, so that rows and batches by turns lay out no buffers anew
+        return _Interpreter(self._content, self._role).bind(1)
+
+
+class _Interpreter:
+    """One LiteRT interpreter, for one thread at a time."""
+
+    def __init__(self, content: bytes, role: Role) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        interpreter: Any = Interpreter(model_content=content, num_threads=threads)
+        interpreter: Any = Interpreter(model_content=content, num_threads=1)
         with _native_messages_muted():  # the first one in a process reports which kernels it uses
             interpreter.allocate_tensors()
         signature: Any = interpreter.get_signature_runner()
-        self._interpreter = interpreter
         input_name, output_names = TENSORS[role]
         inputs: dict[str, Any] = signature.get_input_details()
         outputs: dict[str, Any] = signature.get_output_details()
         _check_tensors(role, inputs, outputs)
         details: dict[str, Any] = inputs[input_name]
+        self._interpreter = interpreter
         self._input: int = details["index"]
         self._outputs: list[int] = [outputs[name]["index"] for name in output_names]
         self.shape: tuple[int, ...] = tuple(int(n) for n in details["shape"][1:])
         self._rows = 0
-        self._lock = threading.Lock()  # the interpreter's buffers are shared by all callers
+
+    def _resize(self, rows: int) -> None:
+        """Lay out the buffers for this many rows, which takes some microseconds."""
+        if rows != self._rows:
+            self._interpreter.resize_tensor_input(self._input, (rows, *self.shape))
+            self._interpreter.allocate_tensors()
+            self._rows = rows
 
     def run(self, batch: Floats) -> list[Floats]:
         interpreter = self._interpreter
-        with self._lock:
-            if len(batch) != self._rows:
-                interpreter.resize_tensor_input(self._input, batch.shape)
-                interpreter.allocate_tensors()
-                self._rows = len(batch)
-            interpreter.set_tensor(self._input, batch)
-            interpreter.invoke()
-            return [interpreter.get_tensor(index) for index in self._outputs]
+        self._resize(len(batch))
+        interpreter.set_tensor(self._input, batch)
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in self._outputs]
+
+    def bind(self, rows: int) -> _Bound:
+        """Return the interpreter's own buffers; it must not be used in another way afterwards.
+
+        The public ``invoke`` refuses to run while views of the buffers exist, since a buffer might move.
+        These do not: a buffer that is there before the first run was laid out beforehand, for good.
+        """
+        self._resize(rows)
+        return self._bind_views() or self._bind_copies(rows)
+
+    def _bind_views(self) -> _Bound | None:
+        native = self._interpreter._interpreter
+        try:
+            views = [native.tensor(native, index) for index in (self._input, *self._outputs)]
+        except ValueError:  # an output is laid out while it runs
+            return None
+        return _Bound(views[0], native.Invoke, views[1:])
+
+    def _bind_copies(self, rows: int) -> _Bound:
+        batch = np.zeros((rows, *self.shape), np.float32)
+        outputs = self.run(batch)
+
+        def run() -> None:
+            for output, found in zip(outputs, self.run(batch), strict=True):
+                output[...] = found
+
+        return _Bound(batch, run, outputs)

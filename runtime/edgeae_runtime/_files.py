@@ -54,11 +54,11 @@ def new_folder(path: Path, *, force: bool = False, mark: str | None = None) -> I
     """
     check_target(path, force=force, mark=mark)
     target = path.absolute()
-    with _named_disk_errors(path):
+    with named_disk_errors(path):
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     fresh, old = work / "new", work / "old"
     try:
-        with _named_disk_errors(path):
+        with named_disk_errors(path):
             fresh.mkdir()
             yield fresh
             for file in sorted(fresh.rglob("*")):
@@ -86,7 +86,7 @@ def new_file(path: Path) -> Iterator[Path]:
     """
     check_file_target(path)
     target = path.absolute()
-    with _named_disk_errors(path):
+    with named_disk_errors(path):
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
         os.close(handle)
         work = Path(name)
@@ -100,7 +100,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _named_disk_errors(path: Path) -> Iterator[None]:
+def named_disk_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusal into an error that names the target."""
     try:
         yield

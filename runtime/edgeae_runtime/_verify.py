@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._bundle import Bundle
-from ._engines import ENGINE_FORMATS, load_engine, run_batches
+from ._engines import ENGINE_FORMATS, Engine, load_engine, run_batches
 from ._errors import BundleError, EdgeaeError, EngineError
 from ._manifest import GOLDEN_NAME, TENSORS, Artifact, Precision
 
@@ -41,8 +41,8 @@ def verify(bundle: Bundle, *, threads: int = 1) -> list[Check]:
     Raises:
         BundleError: the golden file itself is missing or altered.
     """
-    golden = _load_golden(bundle)
-    checks = [_check(bundle, artifact, golden, threads) for artifact in bundle.manifest.artifacts]
+    golden = load_golden(bundle)
+    checks = [check_artifact(bundle, artifact, golden, threads)[0] for artifact in bundle.manifest.artifacts]
     return checks + [_check_file(bundle, name) for name in bundle.manifest.files if name != GOLDEN_NAME]
 
 
@@ -55,7 +55,12 @@ def _check_file(bundle: Bundle, name: str) -> Check:
     return Check(name, "ok", "as it was exported")
 
 
-def _load_golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
+def load_golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
+    """Return the golden inputs and outputs by name.
+
+    Raises:
+        BundleError: the file is missing, altered or damaged.
+    """
     content = bundle.read_file(GOLDEN_NAME)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -64,35 +69,50 @@ def _load_golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
         raise BundleError(f"{bundle.path}: the golden inputs cannot be read ({error})") from error
 
 
-def _check(bundle: Bundle, artifact: Artifact, golden: dict[str, NDArray[Any]], threads: int) -> Check:
+def golden_input(artifact: Artifact, golden: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    """Return the rows that an artifact is to be run on, (n, …)."""
+    name = TENSORS[artifact.role][0]
+    return np.ascontiguousarray(golden.get(golden_key(artifact, name), golden[name]))
+
+
+def check_artifact(
+    bundle: Bundle,
+    artifact: Artifact,
+    golden: dict[str, NDArray[Any]],
+    threads: int = 1,
+    *,
+    arena: bool = True,
+) -> tuple[Check, Engine | None]:
+    """Run one artifact on the golden inputs and compare; also return it as loaded where it is right."""
+
+    def bad(reason: object, status: str = "failed") -> tuple[Check, None]:
+        return Check(artifact.path, status, str(reason)), None
+
     try:
         content = bundle.read_artifact(artifact)
         if artifact.format == "c":
-            return Check(artifact.path, "ok", "source code; its network is the int8 TFLite autoencoder")
+            return Check(artifact.path, "ok", "source code; its network is the int8 TFLite autoencoder"), None
         name = next(engine for engine, kind in ENGINE_FORMATS.items() if kind == artifact.format)
-        engine = load_engine(name, content, artifact.role, threads)
-        input_name, output_names = TENSORS[artifact.role]
-        batch = golden.get(golden_key(artifact, input_name), golden[input_name])
-        batch = np.ascontiguousarray(batch).reshape(len(batch), *engine.shape)
-        outputs = run_batches(engine, batch, artifact.precision, artifact.format)
-        expected = [golden[golden_key(artifact, tensor)] for tensor in output_names]
+        engine = load_engine(name, content, artifact.role, threads, arena=arena)
+        batch = golden_input(artifact, golden)
+        outputs = run_batches(
+            engine, batch.reshape(len(batch), *engine.shape), artifact.precision, artifact.format
+        )
+        expected = [golden[golden_key(artifact, tensor)] for tensor in TENSORS[artifact.role][1]]
         # numpy's maximum, unlike Python's, is NaN where one of them is
         worst = float(np.max([_difference(a, b) for a, b in zip(outputs, expected, strict=True)]))
     except EngineError as error:
-        missing = isinstance(error.__cause__, ImportError)
-        return Check(artifact.path, "skipped" if missing else "failed", str(error))
+        return bad(error, "skipped" if isinstance(error.__cause__, ImportError) else "failed")
     except EdgeaeError as error:
-        return Check(artifact.path, "failed", str(error))
+        return bad(error)
     except KeyError as error:
-        return Check(artifact.path, "failed", f"the golden file has no {error}; export the bundle again")
+        return bad(f"the golden file has no {error}; export the bundle again")
     except ValueError as error:
-        return Check(artifact.path, "failed", f"its shapes are not those of the golden file ({error})")
+        return bad(f"its shapes are not those of the golden file ({error})")
     limit = GOLDEN_TOLERANCE[artifact.precision]
     if not worst <= limit:  # so that NaN fails too
-        return Check(
-            artifact.path, "failed", f"differs by {worst:.2g} of its range; at most {limit:g} is allowed"
-        )
-    return Check(artifact.path, "ok", f"differs by {worst:.2g} of its range; {limit:g} is allowed")
+        return bad(f"differs by {worst:.2g} of its range; at most {limit:g} is allowed")
+    return Check(artifact.path, "ok", f"differs by {worst:.2g} of its range; {limit:g} is allowed"), engine
 
 
 def _difference(found: NDArray[Any], expected: NDArray[Any]) -> float:

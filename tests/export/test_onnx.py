@@ -2,6 +2,7 @@ from collections import defaultdict
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from scipy.stats import spearmanr
 
@@ -97,11 +98,32 @@ def test_nothing_but_layers_reads_a_rounded_tensor_and_each_layers_weights_are_i
     layers = [node for node in graph.node if node.op_type in LAYERS]
     assert len(layers) == {"encoder": 2, "decoder": 2, "scorer": 4}[role]
     for layer in layers:
-        restored = maker[layer.input[1]]
-        assert restored.op_type == "DequantizeLinear"
-        weights, scale = (constants[name] for name in restored.input[:2])
+        restored, given = maker[layer.input[1]], maker.get(layer.input[0])
+        if given is not None and given.op_type == "DequantizeLinear":  # which makes an int8 layer of it
+            assert restored.op_type == "DequantizeLinear"
+            weights, scale = (constants[name] for name in restored.input[:2])
+        else:  # in float, so the weights are restored by what ONNX Runtime does once, when it loads them
+            cast, scale = maker[restored.input[0]], constants[restored.input[1]]
+            assert (restored.op_type, cast.op_type) == ("Mul", "Cast")
+            weights = constants[cast.input[0]]
         assert weights.data_type == onnx.TensorProto.INT8
-        assert scale.dims[0] in weights.dims and scale.dims[0] > 1  # one a channel
+        channels = max(scale.dims)
+        assert channels in weights.dims and channels > 1  # one a channel
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_onnx_runtime_restores_no_weights_while_it_runs(case, role, tmp_path):
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3  # it warns that the file is for this machine
+    onnxruntime.InferenceSession(
+        case.folder / f"{role}.int8.onnx", options, providers=["CPUExecutionProvider"]
+    )
+    graph = onnx.load(tmp_path / "optimized.onnx").graph
+    constants = {c.name for c in graph.initializer}
+    assert graph.node
+    restored = [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants]
+    assert not restored
 
 
 def ancestors(graph, name):

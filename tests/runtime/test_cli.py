@@ -201,7 +201,8 @@ def test_info_needs_no_model_files(bundle, run) -> None:
     ("name", "content", "reason"),
     [
         ("none.csv", None, "no such file"),
-        ("x.parquet", b"PAR1", "unknown kind of file, expected .csv, .npy, .npz or IDX"),
+        ("x.txt", b"1 2", "unknown kind of file, expected .csv, .parquet, .npy, .npz or IDX"),
+        ("x.parquet", b"PAR1", "cannot be read as a table (Parquet file size is 4 bytes"),
         ("x.npy", b"", "is empty (0 bytes); write it again"),
         ("x.npy", b"\x93NUMPY", "cannot be read ("),
         ("x.csv", b"temperature,speed\n1,2\n", "has no column 'pressure', 'vibration', 'voltage', 'current'"),
@@ -266,7 +267,7 @@ def test_a_reading_beyond_all_measure(tiny, rows, tmp_path, refused, engine) -> 
         ),
         (
             ["embed", "{bundle}", "{data}", "-o", "{folder}/x.txt"],
-            "{folder}/x.txt: unknown output format '.txt'; use .npy, .csv or .jsonl",
+            "{folder}/x.txt: unknown output format '.txt'; use .npy, .csv, .jsonl or .parquet",
         ),
         (
             ["score", "{bundle}", "{data}", "-o", "{none}/x.csv"],
@@ -312,7 +313,7 @@ def test_a_full_disk(tiny, readings, tmp_path, refused, full_disk, suffix) -> No
         ([], "Usage: "),
         (["scores"], "No such command 'scores'"),
         (["score"], "Missing argument 'BUNDLE'"),
-        (["score", "pump.edgeae"], "Missing argument 'DATA'"),
+        (["score", "pump.edgeae"], "Missing argument 'DATA...'"),
         (["score", "pump.edgeae", "x.npy", "--threads", "0"], "Invalid value for '--threads'"),
         (["score", "pump.edgeae", "x.npy", "--engine", "tflite"], "'tflite' is not one of"),
         (["score", "pump.edgeae", "x.npy", "--precision", "int4"], "'int4' is not one of"),

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from edgeae_runtime._data import Data, as_samples, read, read_pieces
+from edgeae_runtime._arrays import as_samples
+from edgeae_runtime._data import Data, read, read_pieces
 from edgeae_runtime._errors import DataError
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -358,8 +359,8 @@ def test_a_file_that_is_not_there_a_folder_and_an_unknown_kind(tmp_path: Path) -
     with pytest.raises(DataError) as caught:
         read(tmp_path)
     assert str(caught.value) == f"{tmp_path}: is a folder; name a file"
-    assert message("pump.parquet", b"PAR1") == (
-        "pump.parquet: unknown kind of file, expected .csv, .npy, .npz or IDX (named …-ubyte, ….idx or "
+    assert message("pump.txt", b"1 2") == (
+        "pump.txt: unknown kind of file, expected .csv, .parquet, .npy, .npz or IDX (named …-ubyte, ….idx or "
         "…-idx3-…, plain or .gz); convert or rename it"
     )
 

@@ -1,12 +1,17 @@
 import json
+import multiprocessing
 import subprocess
 import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+import edgeae_runtime
 from edgeae_runtime import BundleError, EngineError, load
-from edgeae_runtime._engines import BATCH_ROWS, run_batches
+from edgeae_runtime._engines import BATCH_ROWS, Engine, _Interpreter, load_engine, run_batches
 
 BY_ENGINE = {"onnxruntime": "onnx", "litert": "tflite"}
 OTHER = {"onnxruntime": "litert", "litert": "onnxruntime"}
@@ -38,6 +43,16 @@ def test_an_engine_that_is_not_installed_is_told_with_the_remedy(tiny, rows, eng
         found = told(EngineError, getattr(ae, verb), rows)
         assert found.startswith(f"{engine} is not installed here (")
         assert found.endswith(f"; pip install '{package}'")
+
+
+def test_on_a_32_bit_system_the_remedy_is_another_system(tiny, rows, engine, monkeypatch) -> None:
+    missing(monkeypatch, engine)
+    monkeypatch.setattr(sys, "maxsize", 2**31 - 1)
+    found = told(EngineError, load(tiny, engine=engine).score, rows)
+    assert found.startswith(f"{engine} is not installed here (")
+    assert found.endswith(
+        "; it has no wheels for a 32-bit system: use the 64-bit Raspberry Pi OS (Pi 3 and later)"
+    )
 
 
 def test_one_engine_does_without_the_other(tiny, rows, engine, monkeypatch) -> None:
@@ -81,43 +96,152 @@ def test_a_manifest_of_another_model_gives_no_rows_of_nonsense(bundle, rows, eng
 # --- rows at once --------------------------------------------------------------------------------
 
 
-class Recorder:
-    """An engine that doubles its input, and remembers how many rows it was given at once."""
+class Recorder(Engine):
+    """An engine that doubles its input, and remembers how many rows it was given at once, and by whom."""
 
-    shape = (3,)
-
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        super().__init__(threads)
         self.counts: list[int] = []
+        self.callers: set[int] = set()
+        self.meeting = threading.Barrier(threads)
 
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
         self.counts.append(len(batch))
         if len(batch) == 13:
             raise RuntimeError("no luck\n  with this")
+        if threading.get_ident() not in self.callers:
+            self.callers.add(threading.get_ident())
+            self.meeting.wait(10)  # until every thread has got a batch
         return [batch * 2, batch[:, 0]]
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(
     ("precision", "file_format", "counts"),
     [
-        ("float32", "onnx", [BATCH_ROWS, BATCH_ROWS, 5]),
-        ("int8", "tflite", [BATCH_ROWS, BATCH_ROWS, 5]),
-        ("dynamic", "tflite", [BATCH_ROWS, BATCH_ROWS, 5]),
-        ("dynamic", "onnx", [1] * (2 * BATCH_ROWS + 5)),  # whose ranges depend on all rows of a call
+        ("float32", "onnx", [BATCH_ROWS] * 4 + [5]),
+        ("int8", "tflite", [BATCH_ROWS] * 4 + [5]),
+        ("dynamic", "tflite", [BATCH_ROWS] * 4 + [5]),
+        ("dynamic", "onnx", [1] * (4 * BATCH_ROWS + 5)),  # whose ranges depend on all rows of a call
     ],
 )
-def test_a_bounded_number_of_rows_is_run_at_once(precision, file_format, counts) -> None:
-    batch = np.arange(3.0 * (2 * BATCH_ROWS + 5), dtype=np.float32).reshape(-1, 3)
-    engine = Recorder()
+def test_a_bounded_number_of_rows_is_run_at_once(precision, file_format, counts, threads) -> None:
+    batch = np.arange(3.0 * (4 * BATCH_ROWS + 5), dtype=np.float32).reshape(-1, 3)
+    engine = Recorder(threads)
     doubled, firsts = run_batches(engine, batch, precision, file_format)
-    assert engine.counts == counts
+    assert sorted(engine.counts, reverse=True) == counts
+    assert len(engine.callers) == threads
     np.testing.assert_array_equal(doubled, batch * 2)
     np.testing.assert_array_equal(firsts, batch[:, 0])
 
 
-def test_an_engine_that_fails_on_the_way_is_told_in_one_line() -> None:
-    batch = np.zeros((13, 3), np.float32)
-    found = told(EngineError, run_batches, Recorder(), batch, "float32", "onnx")
+@pytest.mark.parametrize("count", [13, BATCH_ROWS + 13])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_engine_that_fails_on_the_way_is_told_in_one_line(count, threads) -> None:
+    engine, batch = Recorder(threads), np.zeros((count, 3), np.float32)
+    if count == 13:
+        engine.meeting = threading.Barrier(1)
+    found = told(EngineError, run_batches, engine, batch, "float32", "onnx")
     assert found == "the onnx model cannot be run: no luck with this"
+
+
+# --- one row, the fast way -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arena", [True, False])
+def test_one_row_gives_the_same_bits_on_either_way(tiny, rows, engine, precision, arena) -> None:
+    content = (tiny / f"scorer.{precision}.{BY_ENGINE[engine]}").read_bytes()
+    loaded = load_engine(engine, content, "scorer", 1, arena=arena)
+    one_row = loaded.one_row((2, 3))
+    for row in rows[:50]:
+        embedding, error = loaded.run(row[np.newaxis])
+        found, found_error = one_row(row.reshape(2, 3))
+        np.testing.assert_array_equal(found, embedding[0])
+        assert found_error == error[0]
+
+
+def test_litert_s_buffers_may_also_be_laid_out_while_it_runs(tiny, rows, monkeypatch) -> None:
+    content = (tiny / "scorer.int8.tflite").read_bytes()
+    loaded = load_engine("litert", content, "scorer", 1)
+    by_views = [loaded.one_row((6,))(row) for row in rows[:20]]
+    monkeypatch.setattr(_Interpreter, "bind", _Interpreter._bind_copies)
+    one_row = loaded.one_row((6,))
+    by_copies = [one_row(row) for row in rows[:20]]
+    for (embedding, error), (other, other_error) in zip(by_views, by_copies, strict=True):
+        np.testing.assert_array_equal(embedding, other)
+        assert error == other_error
+
+
+def test_batches_of_changing_sizes_at_once_in_many_threads(tiny, rows, engine) -> None:
+    content = (tiny / f"scorer.int8.{BY_ENGINE[engine]}").read_bytes()
+    loaded = load_engine(engine, content, "scorer", 2)
+    expected = loaded.run(rows)[1]
+
+    def work(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        for _ in range(60):
+            start, count = random.integers(0, 900), random.integers(1, 90)
+            _, found = loaded.run(np.ascontiguousarray(rows[start : start + count]))
+            np.testing.assert_allclose(found, expected[start : start + count], rtol=1e-6)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+
+
+# --- after a fork --------------------------------------------------------------------------------
+
+
+def in_a_child(work) -> None:
+    """Run something in a real fork of this process, and expect it to end well within 20 s."""
+    child = multiprocessing.get_context("fork").Process(target=work)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: this process has threads
+        child.start()
+    child.join(20)
+    alive = child.is_alive()
+    if alive:
+        child.kill()
+    assert not alive, "the child hangs"
+    assert child.exitcode == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_forked_child_scores_like_its_parent(tiny, rows, engine, precision, threads) -> None:
+    ae = load(tiny, engine=engine, precision=precision, threads=threads)
+    expected, one = ae.score(rows), ae.score(rows[0])  # loads it, and has its threads started
+
+    def work() -> None:
+        assert ae._engines == {}  # nothing that another thread may have held
+        np.testing.assert_array_equal(ae.score(rows), expected)
+        assert ae.score(rows[0]) == one
+
+    in_a_child(work)
+    np.testing.assert_array_equal(ae.score(rows), expected)
+
+
+def test_a_fork_in_the_middle_of_other_threads_calls_does_no_harm(tiny, rows, engine) -> None:
+    ae = load(tiny, engine=engine, threads=2)
+    expected, one = ae.score(rows), ae.score(rows[0])
+    done = threading.Event()
+
+    def keep_busy() -> None:
+        while not done.is_set():
+            ae.score(rows[0])
+            ae.score(rows)
+
+    def work() -> None:
+        assert ae.score(rows[0]) == one
+        np.testing.assert_array_equal(ae.score(rows), expected)
+
+    with ThreadPoolExecutor(2) as pool:
+        busy = [pool.submit(keep_busy) for _ in range(2)]
+        try:
+            for _ in range(5):
+                in_a_child(work)
+        finally:
+            done.set()
+        for future in busy:
+            future.result()
 
 
 # --- what is imported ----------------------------------------------------------------------------
@@ -139,6 +263,30 @@ def test_importing_the_runtime_imports_no_engine_and_no_training_stack() -> None
     modules = {name.partition(".")[0] for name in modules}
     assert "edgeae_runtime" in modules
     assert modules & {*HEAVY, *TRAINING, "edgeae", "edgeae_export", "click"} == set()
+
+
+def test_a_first_score_imports_little_besides_the_engine(tiny) -> None:
+    code = f"""
+import json, sys, numpy, onnxruntime
+before = set(sys.modules)
+import edgeae_runtime
+edgeae_runtime.load({str(tiny)!r}, engine="onnxruntime", precision="int8").detect(numpy.ones(6, "f"))
+print(json.dumps([name for name in set(sys.modules) - before if name.startswith("edgeae_runtime.")]))
+"""
+    files = ("alarm", "arrays", "autoencoder", "bundle", "drift", "engines", "errors", "manifest", "tune")
+    assert set(python(code)) == {f"edgeae_runtime._{name}" for name in files}
+
+
+def test_all_names_are_there_though_some_are_imported_late() -> None:
+    code = """
+import json, edgeae_runtime
+names = edgeae_runtime.__all__
+print(json.dumps([sorted(names) == names, set(names) <= set(dir(edgeae_runtime)),
+                  [name for name in names if getattr(edgeae_runtime, name, None) is None]]))
+"""
+    assert python(code) == [True, True, []]
+    with pytest.raises(AttributeError, match="has no attribute 'detect'"):
+        _ = edgeae_runtime.detect
 
 
 def test_all_works_where_there_is_no_training_stack(tiny, golden) -> None:

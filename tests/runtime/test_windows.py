@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from edgeae_runtime import DataError, Input, windows
 from edgeae_runtime._csv import Piece
 from edgeae_runtime._errors import EdgeaeWarning
-from edgeae_runtime._results import write_batches, write_results
-from edgeae_runtime._samples import apply_to_batches, sample_batches
+from edgeae_runtime._samples import apply, sample_batches
 from edgeae_runtime._times import is_time, parse_time
 from edgeae_runtime._windows import USUAL_STEPS, Clock, Slider, slide
 
@@ -243,14 +242,14 @@ def test_readings_of_other_channels_are_told(tmp_path) -> None:
         collected(SERIES, tmp_path / "pump.npy")
 
 
-def test_an_error_in_a_later_batch_says_from_where_its_rows_are_counted() -> None:
+def test_an_error_in_a_later_unit_says_from_where_its_rows_are_counted() -> None:
     def run(samples):
         raise DataError("input: row 2 is far")
 
     with pytest.raises(DataError, match=r"^input: row 2 is far$"):
-        next(apply_to_batches([(range(1, 3), np.ones((2, 1)))], run, Path("a.csv")))
+        apply((range(1, 3), np.ones((2, 1))), run, Path("a.csv"))
     with pytest.raises(DataError, match=r"^input: row 2 is far \(counted from row 2,001 of a\.csv\)$"):
-        next(apply_to_batches([(range(2001, 2003), np.ones((2, 1)))], run, Path("a.csv")))
+        apply((range(2001, 2003), np.ones((2, 1))), run, Path("a.csv"))
 
 
 def test_the_command_gives_a_row_for_each_window(bundle, run, tmp_path) -> None:
@@ -269,36 +268,3 @@ def test_the_command_gives_a_row_for_each_window(bundle, run, tmp_path) -> None:
     assert [line["row"] for line in lines] == [*range(window, 6), *range(5 + window, 13)]
     run("embed", bundle.path, tmp_path / "pump.csv", "-o", tmp_path / "codes.npy")
     assert len(np.load(tmp_path / "codes.npy")) == len(lines)
-
-
-# --- results that come in batches ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".csv", ".jsonl"])
-@pytest.mark.parametrize("shape", [(), (3,)])
-def test_results_in_batches_make_the_same_file_as_at_once(suffix, shape, tmp_path) -> None:
-    values = np.float32(np.random.default_rng(0).normal(size=(105, *shape)))
-    results = {"value": values, "limit": 0.5}
-    parts = [
-        (
-            range(start + 1, start + 1 + len(values[start : start + 10])),
-            {**results, "value": values[start : start + 10]},
-        )
-        for start in range(0, 105, 10)
-    ]
-    write_batches(parts, tmp_path / f"parts{suffix}")
-    write_results(results, tmp_path / f"whole{suffix}")
-    assert (tmp_path / f"parts{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
-    if suffix == ".npy":
-        np.save(tmp_path / "numpy.npy", values)
-        assert (tmp_path / "parts.npy").read_bytes() == (tmp_path / "numpy.npy").read_bytes()
-
-
-def test_an_error_in_a_later_batch_leaves_no_file(tmp_path) -> None:
-    def batches():
-        yield range(1, 3), {"value": np.ones(2)}
-        raise DataError("row 3 is empty")
-
-    with pytest.raises(DataError, match="row 3"):
-        write_batches(batches(), tmp_path / "out.csv")
-    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """Each example runs as a user runs it, with fewer epochs, and what it claims holds."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,11 +8,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from matplotlib.image import imread
 
+import edgeae_runtime
+
 ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+EXAMPLES = sorted(p.stem for p in (ROOT / "examples").glob("*.py") if "savefig" in p.read_text())
+TINY = ROOT / "tests" / "runtime" / "tiny.edgeae"
 
 pytestmark = pytest.mark.slow
 
@@ -105,3 +111,100 @@ def test_every_example_is_tested_and_documented_with_its_picture():
         assert f"python examples/{name}.py --out docs/images/{name}.png" in page
         assert f"(images/{name}.png)" in page
         assert (ROOT / "docs" / "images" / f"{name}.png").stat().st_size < 80_000
+
+
+# --- on a device -----------------------------------------------------------------------------------
+
+
+def pump_readings(minutes, fault=0.0):
+    """Lines of time and values, as the pump of tests/runtime/make_tiny_bundle.py gives them."""
+    random = np.random.default_rng(11)
+    load, weather = random.uniform(0, 1, 1000), random.uniform(-1, 1, 1000)
+    table = np.column_stack(
+        [
+            60 + 15 * load + 5 * weather + fault,
+            101_000 + 300 * weather - 80 * load**2,
+            0.002 + 0.008 * load * (1 - 0.3 * weather),
+            -100 + 0.5 * load,
+            2 + 3 * load - 0.2 * weather,
+            2900 - 120 * load - 10 * weather,
+        ]
+    )
+    rows = ((minute, ",".join(map(str, table[minute].tolist()))) for minute in minutes)
+    return [f"2026-01-01 {minute // 60:02}:{minute % 60:02},{values}\n" for minute, values in rows]
+
+
+def test_the_iot_app_tells_alarms_and_goes_on_after_a_restart(tmp_path):
+    def run_app(lines):
+        command = [sys.executable, str(ROOT / "examples" / "iot_app.py"), str(TINY)]
+        done = subprocess.run(
+            command, cwd=tmp_path, input="".join(lines), capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    hot = pump_readings(range(100, 110), fault=40)
+    first = run_app([*pump_readings(range(100)), *hot[:5]])
+    assert re.fullmatch(r"2026-01-01 01:42:00 ALARM: error [\d.]+, threshold 0\.0\d+", first[0])
+    assert first[1:] == ["late: 0, missing: 0, interruptions: 0"]
+    second = run_app([*hot[3:], *pump_readings(range(110, 115)), ",".join(["2026-01-01 01:55"] + [""] * 6)])
+    assert second == [
+        "2026-01-01 01:45:00 ALARM: error " + second[0].partition("error ")[2],
+        "2026-01-01 01:52:00 the alarm is over",
+        "late: 2, missing: 1, interruptions: 0",
+    ]
+
+
+def test_the_cpp_example_builds_and_gives_the_same_errors(tmp_path):
+    import ai_edge_litert
+
+    import edgeae_runtime
+
+    source, library = ROOT / "examples" / "cpp" / "score.cpp", Path(ai_edge_litert.__path__[0])
+    build = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", str(source), str(library / "libLiteRt.so")]
+    build += [f"-Wl,-rpath,{library}", "-o", str(tmp_path / "score")]
+    done = subprocess.run(build, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"{done.stderr}\napt-get install g++ nlohmann-json3-dev"
+    rows = np.load(TINY / "golden.npz")["input"]
+    text = "\n".join(" ".join(map(repr, row.astype(float).tolist())) for row in rows)
+    for precision in ("float32", "int8"):
+        command = [str(tmp_path / "score"), str(TINY), precision]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        found = [json.loads(line) for line in done.stdout.splitlines()]
+        ae = edgeae_runtime.load(TINY, engine="litert", precision=precision)
+        assert [line["error"] for line in found] == [float(ae.score(row)) for row in rows]
+        assert [line["anomaly"] for line in found] == [bool(ae.detect(row).anomaly) for row in rows]
+        assert {line["threshold"] for line in found} == {ae.threshold.value}
+
+
+def test_the_unit_and_the_image_use_options_that_there_are():
+    edgeae = Path(sys.executable).with_name("edgeae")
+    known = subprocess.run([edgeae, "watch", "--help"], capture_output=True, text=True, timeout=60).stdout
+    for name in ("edgeae-watch.service", "Dockerfile.arm64"):
+        text = (ROOT / "examples" / name).read_text()
+        command = re.search(r"watch /\S*pump\.edgeae (?:.*\\\n)*.*", text)[0]
+        options = re.findall(r"--[a-z-]+", command)
+        assert len(options) >= 4
+        assert [option for option in options if option not in known] == []
+
+
+# --- on a cluster ----------------------------------------------------------------------------------
+
+
+def test_dask_scores_a_folder_of_parquet_files(tmp_path):
+    """The example for Spark is the same in other words; it was run by hand, as Spark needs Java."""
+    features = edgeae_runtime.Bundle(TINY).manifest.input.features
+    golden = np.load(TINY / "golden.npz")["input"]
+    rows = np.resize(golden, (900, len(features)))
+    (tmp_path / "lake").mkdir()
+    for start in range(0, 900, 300):
+        part = {name: rows[start : start + 300, i] for i, name in enumerate(features)}
+        keys = {"id": np.arange(start, start + 300)}
+        pq.write_table(pa.table(part | keys), tmp_path / "lake" / f"{start}.parquet")
+    words = [sys.executable, ROOT / "examples" / "dask_udf.py", TINY, "lake", "errors"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    table = pq.read_table(tmp_path / "errors").sort_by("id")
+    assert table["id"].to_pylist() == list(range(900))
+    np.testing.assert_allclose(table["error"], edgeae_runtime.load(TINY).score(rows), rtol=1e-4)

@@ -1,4 +1,7 @@
-"""Tables of Apache Arrow, from Parquet files or from memory, in pieces as a CSV is read."""
+"""Tables of Apache Arrow, from Parquet files or from memory, in pieces as a CSV is read.
+
+The one module that needs pyarrow (the extra ``parquet``) to be imported.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,13 +13,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from edgeae_runtime import DataError
-from edgeae_runtime._csv import LEAST_PIECE_ROWS, PIECE_VALUES, Piece, choose, not_finite, tell_apart
-from edgeae_runtime._times import is_time, parse_times
+from ._csv import LEAST_PIECE_ROWS, PIECE_VALUES, Piece, choose, not_finite, tell_apart
+from ._errors import DataError
+from ._times import is_time, parse_times
+
+_BUFFER_BYTES = 2**20
 
 
 class ArrowTable:
-    """A table whose columns are told apart, and whose rows come in pieces; see `edgeae_runtime._csv.Csv`."""
+    """A table whose columns are told apart, and whose rows come in pieces; see `Csv`."""
 
     def __init__(
         self, source: Any, columns: Sequence[str] | None, *, label: str | None, series: bool, where: str
@@ -35,7 +40,12 @@ class ArrowTable:
         """
         self._where = where
         try:
-            self._source = pq.ParquetFile(source) if isinstance(source, Path) else pa.table(source)
+            # buffered ahead, as is the default, the whole file would be in memory
+            self._source = (
+                pq.ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+                if isinstance(source, Path)
+                else pa.table(source)
+            )
         except (pa.ArrowException, OSError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"{where}: cannot be read as a table ({reason}); write it again") from error
@@ -80,6 +90,7 @@ class ArrowTable:
                 None
                 if self.label is None
                 else np.array([str(v) for v in columns[self.label].to_pylist()], object),
+                read=(row + len(batch) - 1) / self._rows,
             )
             row += len(batch)
 

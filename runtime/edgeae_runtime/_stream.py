@@ -1,0 +1,315 @@
+"""A live series, one sample at a time: windows, verdicts, the alarm, and whether the model still fits.
+
+The windows are those that `edgeae_runtime._windows` makes of the same readings in a file. Memory is fixed
+when the stream starts.
+"""
+
+import math
+import struct
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ._alarm import Alarm, Votes
+from ._drift import Drift, Shares
+from ._engines import ENGINE_FORMATS
+from ._errors import DataError
+from ._manifest import Floats, Threshold, artifact_name
+from ._ticks import Ticks, TicksState
+
+if TYPE_CHECKING:
+    from ._autoencoder import Autoencoder
+
+SMALL = 32
+"""Values up to which an array is faster handled as a list."""
+
+
+class StreamResult(NamedTuple):
+    """What `Stream.push` says of a window."""
+
+    sequence: int
+    """Number of the window in the stream, from 1; it goes on after a restart with `Stream.state`."""
+    time: datetime | None
+    """That of its last sample, as it was given."""
+    error: float
+    """Infinite where the readings are so far from the training data that it overflows."""
+    threshold: float
+    anomaly: bool
+    """Whether the error is above the threshold."""
+    alarm: bool
+    """Whether an alarm is on; see `Alarm`."""
+    embedding: Floats
+    """(latent size,); NaN where the error is infinite."""
+    drift: str | None
+    """In words, why the model no longer fits its surroundings; see `Drift`."""
+
+
+class _Open(msgspec.Struct):
+    """The open window, for whom goes on with the very next sample."""
+
+    rows: bytes
+    """The last samples of the stretch, at most a window of them, (n, values) as little-endian float32."""
+    left: int
+    """Samples until the next window is full."""
+    held: list[int]
+    """Of each channel, so many of its last values were missing."""
+
+
+class _State(msgspec.Struct, kw_only=True):
+    """What outlives a restart: all but the open window, unless that is asked for."""
+
+    sequence: int
+    votes: Votes
+    shares: Shares
+    quantiles: dict[str, float]
+    """Those that the shares are of."""
+    samples: int
+    ticks: TicksState
+    open: _Open | None = None
+
+
+class Stream:
+    """Takes samples in order of time; made by `Autoencoder.stream`. For one thread at a time."""
+
+    def __init__(
+        self,
+        autoencoder: "Autoencoder",
+        *,
+        threshold: float | Threshold | None = None,
+        alarm: Alarm | None = None,
+        drift: Drift | None = None,
+        hold: int = 0,
+        step: float | None = None,
+        state: bytes | None = None,
+    ) -> None:
+        """See `Autoencoder.stream`; there ``drift`` has another default, here None means none."""
+        wanted = autoencoder.manifest.input
+        own = threshold if isinstance(threshold, Threshold) else autoencoder.threshold
+        value = own.value if threshold is None or isinstance(threshold, Threshold) else float(threshold)
+        if not (hold >= 0 and value >= 0 and (step is None or 0 < step < math.inf)):
+            raise DataError(
+                f"stream: hold {hold}, step {step} s, threshold {value:g}; want hold and threshold of at "
+                "least 0, and a step above 0"
+            )
+        if drift is not None and not {"0.5", "0.9"} <= own.quantiles.keys():
+            raise DataError("stream: the threshold has no quantiles 0.5 and 0.9; recalibrate, or drift=None")
+        self.threshold = value
+        self.artifact = artifact_name("scorer", autoencoder.precision, ENGINE_FORMATS[autoencoder.engine])
+        """The file of the bundle whose errors these are, for `write_threshold`."""
+        self.missing = 0
+        """Samples with a value that was None, NaN or infinite, held or not."""
+        self.interruptions = 0
+        """Times that a begun stretch of readings was cut, by a gap, a missing sample or a clock set back."""
+
+        self._autoencoder, self._alarm, self._drift = autoencoder, alarm or Alarm(), drift
+        self._quantiles = own.quantiles
+        self._shape, self._hold, self._step = wanted.shape, hold, step
+        self._window = wanted.window or 1
+        self._stride = wanted.stride or 1
+        self._values = wanted.size // self._window
+        # Rows go in one behind the other, and at the end the last window is moved to the front: so any
+        # window lies in one piece, and a sample is written once.
+        self._rows = np.zeros((2 * self._window, self._values), np.float32)
+        self._bytes = self._rows.data.cast("B")
+        self._pack = struct.Struct(f"={self._values}f").pack_into
+        self._ones = np.ones(self._values, np.float32)
+        self._held = np.zeros(self._values, np.int64)
+        self._is_holding = False
+        self._position = self._count = 0
+        self._due = self._window
+
+        self._ticks = Ticks(step)
+        self._timed: bool | None = None
+        self._samples = self._sequence = 0
+        self._votes, self._shares = Votes(), Shares()
+        if state is not None:
+            self._restore(state)
+
+    @property
+    def late(self) -> int:
+        """Samples dropped because their time was not after the one before."""
+        return self._ticks.late
+
+    def push(
+        self, sample: float | Sequence[float | None] | NDArray[Any] | None, time: datetime | None = None
+    ) -> StreamResult | None:
+        """Take the next sample; return a result where it completes a window.
+
+        Args:
+            sample: one reading of all channels, in raw units: a list, tuple or array, or a number where
+                there is one channel; of a bundle without a window a whole sample. None as a whole, or a
+                value that is None, NaN or not finite as float32, is missing.
+            time: of the reading; for every sample of a stream, or for none. With an offset it is taken as
+                UTC, without one as it stands.
+
+        Raises:
+            DataError: another number of values than the bundle wants, or a value that is no number; a
+                time where others had none, or the reverse. The sample is not taken.
+            BundleError, EngineError: as for `Autoencoder.detect`.
+        """
+        if (time is not None) is not self._timed:
+            self._settle(time)
+        position = self._position
+        if type(sample) is list or type(sample) is tuple:
+            try:
+                self._pack(self._bytes, position * 4 * self._values, *sample)
+                is_whole = math.isfinite(sum(sample))
+            except (struct.error, TypeError, OverflowError):
+                is_whole = self._write(sample, position)
+        else:
+            is_whole = self._write(sample, position)
+        if time is not None:
+            goes_on = self._ticks.take(time)
+            if goes_on is None:
+                return None
+            if not goes_on:
+                self._interrupt()
+        self._samples += 1
+        if is_whole:
+            if self._is_holding:
+                self._held[:] = 0
+                self._is_holding = False
+        elif not self._fill(position):
+            return None
+        position += 1
+        if position == len(self._rows):
+            self._rows[: self._window] = self._rows[self._window :]
+            position = self._window
+        self._position = position
+        self._count += 1
+        if self._count < self._due:
+            return None
+        self._due += self._stride
+        return self._judge(self._rows[position - self._window : position], time)
+
+    def state(self, *, window: bool = False) -> bytes:
+        """Return what the stream remembers, as JSON, for `Autoencoder.stream` after a restart.
+
+        Args:
+            window: whether the samples of the open window are part of it, so that no reading is lost where
+                the new stream is given the very next one.
+        """
+        return msgspec.json.encode(
+            _State(
+                sequence=self._sequence,
+                votes=self._votes,
+                shares=self._shares,
+                quantiles=self._quantiles,
+                samples=self._samples,
+                ticks=self._ticks.state(),
+                open=self._open() if window else None,
+            )
+        )
+
+    def _restore(self, content: bytes) -> None:
+        try:
+            state = msgspec.json.decode(content, type=_State)
+        except (msgspec.DecodeError, ValueError) as error:
+            raise DataError(f"stream: the state cannot be read ({error}); start without it") from error
+        self._sequence, self._votes, self._samples = state.sequence, state.votes, state.samples
+        if state.quantiles == self._quantiles:  # else of another model or threshold
+            self._shares = state.shares
+        self._ticks.restore(state.ticks)
+        if state.open is not None:
+            self._reopen(state.open)
+
+    def _open(self) -> _Open:
+        rows = self._rows[self._position - min(self._count, self._window) : self._position]
+        return _Open(rows.astype("<f4").tobytes(), self._due - self._count, self._held.tolist())
+
+    def _reopen(self, kept: _Open) -> None:
+        """Take over an open window, unless it is of a bundle with other samples."""
+        if len(kept.rows) % (4 * self._values) or len(kept.held) != self._values:
+            return
+        values = np.frombuffer(kept.rows, "<f4")
+        count = len(values) // self._values
+        if count > self._window:
+            return
+        self._rows[:count] = values.reshape(-1, self._values)
+        self._position = self._count = count
+        self._due = max(self._window, count + kept.left)
+        self._held[:] = kept.held
+        self._is_holding = bool(self._held.any())
+
+    def _settle(self, time: datetime | None) -> None:
+        """Let the first sample decide whether samples have times."""
+        if self._timed is not None:
+            raise DataError("stream: give every sample a time, or none; this one is unlike those before")
+        if time is None and self._alarm.refractory and self._step is None:
+            raise DataError("stream: a refractory time needs samples with times, or step=SECONDS")
+        self._timed = time is not None
+
+    def _write(self, sample: Any, position: int) -> bool:
+        """Write any kind of sample into a row; tell whether all of its values are there."""
+        row = self._rows[position]
+        if type(sample) is float and self._values == 1:
+            if -3e38 < sample < 3e38:
+                self._pack(self._bytes, position * 4, sample)
+                return True
+        elif type(sample) is np.ndarray and SMALL >= sample.size == self._values:
+            listed = sample.ravel().tolist()
+            try:
+                self._pack(self._bytes, position * 4 * self._values, *listed)
+                return math.isfinite(sum(listed))
+            except (struct.error, TypeError, OverflowError):
+                pass  # told, or made a missing value, below
+        if sample is None:
+            row[:] = np.nan
+            return False
+        try:
+            values = np.asarray(sample)
+            if values.dtype.kind not in "biufO":
+                raise TypeError(f"{values.dtype}")
+            with np.errstate(over="ignore", invalid="ignore"):  # what overflows is missing, see below
+                if values.size == self._values:
+                    row[:] = values.reshape(-1)  # None becomes NaN
+                    if math.isfinite(row.dot(self._ones)):
+                        return True
+                    return bool(np.isfinite(row).all())  # the sum alone may have overflowed
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"stream: a sample holds something that is no number ({error})") from error
+        raise DataError(
+            f"stream: expected {self._values} values a sample, found {values.size}; give all channels at once"
+        )
+
+    def _interrupt(self) -> None:
+        """Let no later window reach back beyond here."""
+        if self._count:
+            self.interruptions += 1
+        self._count, self._due = 0, self._window
+
+    def _fill(self, position: int) -> bool:
+        """Put the last known values where a sample has none, if that may be; else interrupt the series."""
+        self.missing += 1
+        row = self._rows[position]
+        gone = ~np.isfinite(row)
+        self._held = np.where(gone, self._held + 1, 0)
+        self._is_holding = True
+        if not self._count or self._held.max() > self._hold:
+            self._interrupt()
+            return False
+        row[gone] = self._rows[position - 1][gone]
+        return True
+
+    def _judge(self, window: Floats, time: datetime | None) -> StreamResult:
+        try:
+            found = self._autoencoder.detect(window.reshape(self._shape))
+            error, embedding = float(found.error), found.embedding
+        except DataError:  # the values are finite, so it is the error that is not
+            error = math.inf
+            embedding = np.full(self._autoencoder.manifest.latent_size, np.nan, np.float32)
+        self._sequence += 1
+        seconds = self._ticks.seconds if self._timed else None
+        if seconds is None:
+            seconds = self._samples * (self._step or 0.0)
+        alarm = self._votes.count(self._alarm, error, self.threshold, seconds)
+        drift = None
+        if self._drift is not None:
+            drift = self._shares.count(self._drift, error, self._quantiles)
+        return StreamResult(
+            self._sequence, time, error, self.threshold, error > self.threshold, alarm, embedding, drift
+        )

@@ -1,0 +1,262 @@
+"""Which engine and which precision ``auto`` means: the fastest pair that is right on this device.
+
+The pairs that a bundle and the installed engines offer are held against the golden outputs and timed by
+turns; the choice is remembered in the user's cache folder.
+"""
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ._bundle import Bundle
+from ._engines import ENGINE_FORMATS, ENGINE_MODULES, Engine, run_batches
+from ._errors import BundleError, OutputError
+from ._manifest import PRECISIONS, Artifact, Precision, Role
+
+EngineName: TypeAlias = Literal["auto", "onnxruntime", "litert"]
+PrecisionName: TypeAlias = Precision | Literal["auto"]
+
+SWITCH = "EDGEAE_TUNE"
+"""The environment variable that, when ``off``, has ``auto`` take a fixed order instead of measuring."""
+
+CLOSE = 1.1
+"""Times within this factor of the best count as equal: the more precise pair is taken."""
+
+_PREFERRED: tuple[Precision, ...] = ("int8", *PRECISIONS)
+_ROUNDS, _ROUND_SECONDS, _MOST_SECONDS = 15, 0.0003, 0.06
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine and a precision, and what was found of them."""
+
+    engine: str
+    precision: Precision
+    microseconds: float | None = None
+    """Median time of a call; None where it was refused."""
+    error_median: float
+    """Fidelity against the float model: see `Fidelity`."""
+    refused: str | None = None
+    """Why it cannot be chosen."""
+
+
+class Tuning(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured on this device."""
+
+    key: dict[str, str]
+    """All that the times depend on; another value means another measurement."""
+    pairs: tuple[Pair, ...]
+
+    def best(self, among: Collection[tuple[str, Precision]]) -> Pair | None:
+        """Return the fastest of some pairs, or the most precise one where several are close."""
+        times = [(pair.microseconds, pair) for pair in self.pairs if (pair.engine, pair.precision) in among]
+        right = [(time, pair) for time, pair in times if time is not None]
+        if not right:
+            return None
+        close = CLOSE * min(time for time, _ in right)
+        order = [(PRECISIONS.index(pair.precision), time, pair) for time, pair in right if time <= close]
+        return min(order, key=lambda entry: entry[:2])[2]
+
+
+def choose(
+    bundle: Bundle, *, engine: EngineName, precision: PrecisionName, threads: int, arena: bool, rows: int
+) -> tuple[str, Precision]:
+    """Return the pair to use; arguments as for `load`.
+
+    Raises:
+        BundleError: the bundle has nothing of that engine and precision.
+    """
+    held = _held(bundle, engine, precision)
+    here = held
+    if len({name for name, _ in held}) > 1:  # else its trouble is told when it is used
+        here = {pair: held[pair] for pair in held if _installed(pair[0])} or held
+    first = next(iter(here))
+    if len(here) < 2 or os.environ.get(SWITCH, "").lower() == "off":
+        return first
+    key = _key(bundle, threads, arena, rows)
+    known = _read(_cache_file(key), key)
+    before = {(pair.engine, pair.precision) for pair in known.pairs} if known else set()
+    if known is None or not before.issuperset(here):
+        # those that were asked for before too, so that times which are compared are of one run
+        again = {pair: held for pair, held in _held(bundle, "auto", "auto").items() if pair in before}
+        try:
+            known = _measure(bundle, {**again, **here}, key, threads, arena, rows)
+        except BundleError:  # of the golden file, without which all else may work
+            return first
+    found = known.best(here)
+    return (found.engine, found.precision) if found else first  # whose trouble is told when it is used
+
+
+def tune(bundle: Bundle, *, threads: int = 1, arena: bool = True, rows: int = 1) -> Tuning:
+    """Measure all pairs anew, and have ``auto`` use what comes out; arguments as for `load`.
+
+    Raises:
+        BundleError: the bundle has nothing to run, or its golden file is missing or damaged.
+    """
+    held = _held(bundle, "auto", "auto")
+    return _measure(bundle, held, _key(bundle, threads, arena, rows), threads, arena, rows)
+
+
+def _held(
+    bundle: Bundle, engine: EngineName, precision: PrecisionName
+) -> dict[tuple[str, Precision], Artifact]:
+    """Return what each pair is measured by, in the fixed order of preference.
+
+    That is the scorer; where the bundle has none of what is asked for, its encoder, or else its decoder.
+    """
+    engines = [name for name in ENGINE_FORMATS if engine in ("auto", name)]
+    precisions = list(dict.fromkeys(_PREFERRED)) if precision == "auto" else [precision]
+    roles: tuple[Role, ...] = ("scorer", "encoder", "decoder")
+    for role in roles:
+        pairs = [(name, kind) for name in engines for kind in precisions]
+        found = {pair: bundle.manifest.find(role, pair[1], ENGINE_FORMATS[pair[0]]) for pair in pairs}
+        held = {pair: artifact for pair, artifact in found.items() if artifact is not None}
+        if held:
+            return held
+    raise BundleError(
+        f"{bundle.path}: has nothing of precision {precision} for engine {engine}; "
+        f"it holds {', '.join(a.path for a in bundle.manifest.artifacts)}"
+    )
+
+
+def _installed(engine: str) -> bool:
+    return importlib.util.find_spec(ENGINE_MODULES[engine]) is not None
+
+
+def _key(bundle: Bundle, threads: int, arena: bool, rows: int) -> dict[str, str]:
+    """Return all that a measurement depends on."""
+    return {
+        "manifest": hashlib.sha256(msgspec.json.encode(bundle.manifest)).hexdigest(),
+        "engines": " ".join(sorted(name for module in ENGINE_MODULES.values() for name in _versions(module))),
+        "machine": f"{os.uname().machine} {_processor()}" if hasattr(os, "uname") else "",
+        "asked": f"threads={threads} rows={rows} arena={arena}",
+    }
+
+
+def _versions(module: str) -> list[str]:
+    """Return the names of the folders in which pip keeps a package's version.
+
+    `importlib.metadata` would say the same, and cost a cold start 10 ms.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.origin:
+        return []
+    try:
+        names = os.listdir(Path(spec.origin).parent.parent)
+    except OSError:
+        return [spec.origin]
+    return [name for name in names if name.startswith(module) and name.endswith((".dist-info", ".egg-info"))]
+
+
+def _processor() -> str:
+    """Return what the kernel says of the first core's make."""
+    wanted = ("model name", "CPU implementer", "CPU variant", "CPU part", "CPU revision")
+    try:
+        with open("/proc/cpuinfo", "rb") as file:
+            lines = file.read(4096).decode("ascii", "replace").splitlines()
+    except OSError:
+        return ""
+    found = dict(line.split(":", 1) for line in reversed(lines) if line.startswith(wanted) and ":" in line)
+    return " ".join(found[name].strip() for name in sorted(found))
+
+
+def _measure(
+    bundle: Bundle,
+    artifacts: dict[tuple[str, Precision], Artifact],
+    key: dict[str, str],
+    threads: int,
+    arena: bool,
+    rows: int,
+) -> Tuning:
+    """Verify and time pairs; remember the times unless none of them is right."""
+    from ._verify import check_artifact, golden_input, load_golden  # not needed for a choice that is known
+
+    golden = load_golden(bundle)
+    found: dict[tuple[str, Precision], Pair] = {}
+    calls: dict[tuple[str, Precision], Callable[[], object]] = {}
+    for (name, precision), artifact in artifacts.items():
+        check, engine = check_artifact(bundle, artifact, golden, threads, arena=arena)
+        if engine is not None:
+            calls[name, precision] = _call(engine, artifact, golden_input(artifact, golden), rows)
+        found[name, precision] = Pair(
+            engine=name,
+            precision=precision,
+            error_median=artifact.fidelity.error_median,
+            refused=None if engine is not None else check.detail,
+        )
+    times = _time_by_turns(calls)
+    table = tuple(
+        msgspec.structs.replace(found[pair], microseconds=times[pair] * 1e6 if pair in times else None)
+        for pair in artifacts
+    )
+    tuning = Tuning(key=key, pairs=table)
+    if times:
+        _write(_cache_file(key), tuning)
+    return tuning
+
+
+def _call(engine: Engine, artifact: Artifact, golden: NDArray[Any], rows: int) -> Callable[[], object]:
+    """Return a call of the engine on some golden rows, in the way that `Autoencoder.detect` takes."""
+    if rows == 1 and artifact.role == "scorer":
+        run, row = engine.one_row(engine.shape), golden[0].reshape(engine.shape)
+        return lambda: run(row)
+    batch = np.resize(golden, (rows, *engine.shape))
+    return lambda: run_batches(engine, batch, artifact.precision, artifact.format)
+
+
+def _time_by_turns(
+    calls: dict[tuple[str, Precision], Callable[[], object]],
+) -> dict[tuple[str, Precision], float]:
+    """Return the median seconds of each call; by turns, so that a disturbance hits all alike."""
+    repeat = {}
+    for pair, call in calls.items():
+        call()  # the first one also lays out buffers
+        repeat[pair] = max(1, int(_ROUND_SECONDS / max(_seconds(call, 3), 1e-9)))
+    times: dict[tuple[str, Precision], list[float]] = {pair: [] for pair in calls}
+    end = perf_counter() + _MOST_SECONDS
+    for number in range(_ROUNDS):
+        if number >= 3 and perf_counter() > end:
+            break
+        for pair, call in calls.items():
+            times[pair].append(_seconds(call, repeat[pair]))
+    return {pair: sorted(found)[len(found) // 2] for pair, found in times.items()}
+
+
+def _seconds(call: Callable[[], object], count: int) -> float:
+    start = perf_counter()
+    for _ in range(count):
+        call()
+    return (perf_counter() - start) / count
+
+
+def _cache_file(key: dict[str, str]) -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    name = hashlib.sha256(msgspec.json.encode(key)).hexdigest()[:32]
+    return Path(base, "edgeae", "tune", f"{name}.json")
+
+
+def _read(path: Path, key: dict[str, str]) -> Tuning | None:
+    """Return what is remembered; None where there is nothing, or nothing that can be used."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Tuning)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if found.key == key else None
+
+
+def _write(path: Path, tuning: Tuning) -> None:
+    """Remember; where that is not possible, it is measured again next time."""
+    from ._files import new_file
+
+    with suppress(OSError, OutputError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(path) as work:
+            work.write_bytes(msgspec.json.encode(tuning))
