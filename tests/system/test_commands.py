@@ -220,7 +220,7 @@ def bad(here, table):
             return "bad.csv", "bad.csv: is empty (0 bytes)"
         if kind == "unknown":
             (here / "bad.xlsx").write_bytes(b"PK")
-            return "bad.xlsx", "bad.xlsx: unknown kind of file, expected .csv, .npy, .npz or IDX"
+            return "bad.xlsx", "bad.xlsx: unknown kind of file, expected .csv, .parquet, .npy, .npz or IDX"
         if kind == "header only":
             cells, told = [], "bad.csv: has no rows"
         elif kind == "text":
@@ -316,7 +316,7 @@ def test_a_target_in_a_folder_that_is_not_there_is_told_before_any_work(here, pu
 
 def test_an_unknown_output_format_is_told(here):
     assert fails("score", "pump.edgeae", "pump.csv", "-o", "errors.xlsx", cwd=here) == (
-        "errors.xlsx: unknown output format '.xlsx'; use .npy, .csv or .jsonl"
+        "errors.xlsx: unknown output format '.xlsx'; use .npy, .csv, .jsonl or .parquet"
     )
 
 
