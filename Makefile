@@ -34,11 +34,11 @@ need_python = @$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv demo check test test-fast wheels constraints clean
+.PHONY: help .venv bench bench-quick demo check test test-fast test-aarch64 wheels constraints clean
 
 help:  ## list the targets
 	@echo 'make TARGET [PYTHON=python3]   (PYTHON is what .venv is made with: 3.11, 3.12 or 3.13)'
-	@sed -n 's/^\([a-z.-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9.-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 .venv: .venv/.installed  ## the environment with both packages, editable, and the tools
 
@@ -58,6 +58,12 @@ help:  ## list the targets
 demo: .venv  ## train, export and score a small example into demo/
 	$(BIN)/edgeae demo --out demo --force
 
+bench: .venv  ## measure ours and the peers, and make benchmarks/README.md of it (20 minutes; keep the machine idle)
+	$(BIN)/python benchmarks/run.py
+
+bench-quick: .venv  ## the same with fewer models and rounds, into .cache/bench-quick
+	$(BIN)/python benchmarks/run.py --quick
+
 check: .venv  ## lint, format, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,6 +75,10 @@ test: check  ## check, then every test
 
 test-fast: .venv  ## the unit tests alone, without the slow ones
 	$(BIN)/pytest --ignore=tests/system -m 'not slow'
+
+test-aarch64: .venv  ## the runtime on a Pi 4's and a Pi 5's processor, emulated (Debian 12's qemu-user)
+	$(BIN)/pytest tests/aarch64
+	$(BIN)/python benchmarks/instructions.py --check
 
 wheels: .venv  ## build both wheels into dist/
 	rm -rf dist

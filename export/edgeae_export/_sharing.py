@@ -11,7 +11,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 _FILE_IDENTIFIER = b"TFL3"
 _ZERO_POINT_BYTES = 8
-"""Elements of no other long vector have this size; those of 4 bytes may be references, tied to their place."""
+"""No other long vector has elements of this size; those of 4 bytes may be references."""
 
 
 def share_zero_points(model: bytes) -> bytes:

@@ -4,6 +4,8 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 from scipy.stats import spearmanr
 
+from edgeae_export._sharing import share_zero_points
+
 TENSORS = {
     "encoder": (["input"], ["embedding"]),
     "decoder": (["embedding"], ["reconstruction"]),
@@ -97,3 +99,20 @@ def test_an_outlier_far_outside_the_calibrated_range_is_not_clipped_away(case, r
     assert exact.min() > 2 * normal.max()
     np.testing.assert_allclose(rounded, exact, rtol=0.5)  # clipped, it would be a tenth or less
     assert rounded.min() > 2 * normal.max()
+
+
+def fields(value):
+    """An object of a flatbuffer, its lists and its arrays, as something that can be compared."""
+    if isinstance(value, list | np.ndarray):
+        return [fields(each) for each in value]
+    return {k: fields(v) for k, v in vars(value).items()} if hasattr(value, "__dict__") else value
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_zero_points_are_written_once_and_nothing_else_changes(case, role):
+    shared = (case.folder / f"{role}.int8.tflite").read_bytes()
+    plain = bytes(flatbuffer_utils.convert_object_to_bytearray(content(case.folder / f"{role}.int8.tflite")))
+    assert len(shared) < len(plain)
+    assert share_zero_points(plain) == shared
+    again = flatbuffer_utils.read_model_from_bytearray(bytearray(plain))
+    assert fields(content(case.folder / f"{role}.int8.tflite")) == fields(again)
