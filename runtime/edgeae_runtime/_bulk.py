@@ -1,40 +1,46 @@
 """Many rows through a bundle: files of any size, on all cores, in bounded memory, resumable.
 
 A file is cut into units of work (see `_samples.unit_rows`), each of which becomes bytes of the result, in
-order. Several files go to as many processes, the units of one file to threads.
+order. While a result ``NAME`` grows, ``.NAME.partial`` holds what there is of it, and ``.NAME.journal`` says of
+which run and input it is, and up to which byte it is sound: there a later run cuts it off and goes on. In a
+folder of results ``.NAME.done`` then says of which input a whole one is.
 """
 
+import fcntl
 import hashlib
 import itertools
+import os
+import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from typing import IO, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
 
-from ._autoencoder import load
+from ._autoencoder import EngineName, load
 from ._engines import BATCH_ROWS
-from ._errors import BundleError
-from ._journal import journal_record, resumable
+from ._errors import BundleError, DataError, OutputError
+from ._files import check_file_target, named_disk_errors
 from ._manifest import Input, Manifest, Precision, encode_manifest
-from ._results import Results, encode
-from ._samples import Samples, apply, sample_units
+from ._samples import Progress, Results, Samples, apply, encode, finish, sample_units
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-Progress: TypeAlias = Callable[[float], None]
-"""Told which share of a file has been read."""
-
 FOLDER_RECORD = ".edgeae.json"
 """In a folder of results: the `Run` that they are of."""
-_PACKAGES = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}
+SAVE_SECONDS = 1.0
+"""How much work a kill may cost, about."""
+LOCK_SECONDS = 5.0
+"""How long to wait for another run that is just ending."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -43,22 +49,11 @@ class Run(msgspec.Struct, frozen=True):
     command: Literal["embed", "score"]
     bundle: str
     """SHA-256 of its manifest, which has those of its files."""
-    engine: str
+    engine: EngineName
     precision: Precision
     versions: dict[str, str]
     suffix: str
     """Of the result file."""
-
-
-class Record(msgspec.Struct, frozen=True):
-    """A run on one input file."""
-
-    run: Run
-    name: str
-    size: int
-    """Bytes."""
-    changed: int
-    """When, in nanoseconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,7 @@ class Job:
         """Return what tells this job on this file from any other, in one line."""
         stat = path.stat() if path.is_file() else None
         size, changed = (stat.st_size, stat.st_mtime_ns) if stat else (0, 0)
-        return msgspec.json.encode(Record(self.run, path.name, size, changed))
+        return msgspec.json.encode((self.run, path.name, size, changed))
 
 
 class Worker:
@@ -81,9 +76,9 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         """Load it, and make sure that it is the bundle of the job."""
-        run = self._run = job.run
-        self._autoencoder = load(job.bundle, engine=cast(Any, run.engine), precision=run.precision)
-        if digest(self._autoencoder.manifest) != run.bundle:
+        self._command, self._suffix = job.run.command, job.run.suffix
+        self._autoencoder = load(job.bundle, engine=job.run.engine, precision=job.run.precision)
+        if _digest(self._autoencoder.manifest) != job.run.bundle:
             raise BundleError(f"{job.bundle}: was replaced during the run; start it again")
 
     def __call__(self, samples: Samples, path: Path, *, first: bool) -> bytes:
@@ -92,24 +87,17 @@ class Worker:
         Raises:
             DataError: see `Autoencoder.detect`.
         """
-        results = self._embed if self._run.command == "embed" else self._score
-        return encode(apply(samples, results, path), self._run.suffix, first=first)
+        return encode(apply(samples, self._run, path), self._suffix, first=first)
 
-    def _embed(self, samples: np.ndarray) -> Results:
-        return {"embedding": self._autoencoder.embed(samples)}
-
-    def _score(self, samples: np.ndarray) -> Results:
+    def _run(self, samples: np.ndarray) -> Results:
+        if self._command == "embed":
+            return {"embedding": self._autoencoder.embed(samples)}
         found = self._autoencoder.detect(samples)
         return {"error": found.error, "threshold": found.threshold, "anomaly": found.anomaly}
 
 
 def plan(
-    command: Literal["embed", "score"],
-    bundle: Path,
-    engine: str,
-    precision: str,
-    out: Path | None,
-    suffix: str,
+    command: Literal["embed", "score"], bundle: Path, engine: Any, precision: Any, out: Path | None, suffix: str
 ) -> Job:
     """Settle what ``auto`` means, once: what it meant for the results that are there already, if any.
 
@@ -124,25 +112,18 @@ def plan(
     Raises:
         BundleError: see `load`.
     """
-    found = load(bundle, engine=cast(Any, engine), precision=cast(Any, precision), rows=BATCH_ROWS)
+    found = load(bundle, engine=engine, precision=precision, rows=BATCH_ROWS)
+    digest = _digest(found.manifest)
     before = None if out is None else read_run(out)
-    auto = engine == precision == "auto"
-    if auto and before is not None and before.bundle == digest(found.manifest):
-        found = load(bundle, engine=cast(Any, before.engine), precision=before.precision)
-    package = _PACKAGES[found.engine]
-    run = Run(
-        command=command,
-        bundle=digest(found.manifest),
-        engine=found.engine,
-        precision=found.precision,
-        versions={name: version(name) for name in ("edgeae-runtime", package)},
-        suffix=suffix,
-    )
-    return Job(bundle, found.manifest.input, run)
+    if engine == precision == "auto" and before is not None and before.bundle == digest:
+        found = load(bundle, engine=before.engine, precision=before.precision)
+    name: Any = found.engine
+    packages = ("edgeae-runtime", {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}[name])
+    versions = {package: version(package) for package in packages}
+    return Job(bundle, found.manifest.input, Run(command, digest, name, found.precision, versions, suffix))
 
 
-def digest(manifest: Manifest) -> str:
-    """Return what tells one bundle from another."""
+def _digest(manifest: Manifest) -> str:
     return hashlib.sha256(encode_manifest(manifest)).hexdigest()
 
 
@@ -151,13 +132,13 @@ def read_run(out: Path) -> Run | None:
     try:
         if out.is_dir():
             return msgspec.json.decode((out / FOLDER_RECORD).read_bytes(), type=Run)
-        record = journal_record(out)
-        return None if record is None else msgspec.json.decode(record, type=Record).run
+        record = _paths(out)[1].read_bytes().partition(b"\n")[0]
+        return msgspec.json.decode(record, type=tuple[Run, str, int, int])[0]
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def results(job: Job, path: Path, threads: int, progress: Progress, skip: int = 0) -> Iterator[bytes]:
+def results(job: Job, path: Path, *, threads: int, progress: Progress, skip: int = 0) -> Iterator[bytes]:
     """Yield the result of each unit of a file, in order.
 
     Args:
@@ -182,14 +163,10 @@ def results(job: Job, path: Path, threads: int, progress: Progress, skip: int = 
     yield from in_order(work, itertools.islice(units, skip, None), threads)
 
 
-def run_file(job: Job, path: Path, out: Path, threads: int, progress: Progress) -> None:
-    """Make one result file, or go on with it where a run was killed.
-
-    Raises:
-        DataError, OutputError: see `results` and `resumable`.
-    """
+def run_file(job: Job, path: Path, out: Path, *, threads: int, progress: Progress) -> None:
+    """Make one result file, or go on with it; arguments and errors are those of `results`, `resumable`."""
     with resumable(out, job.record(path)) as partial:
-        for unit in results(job, path, threads, progress, partial.units):
+        for unit in results(job, path, threads=threads, progress=progress, skip=partial.units):
             partial.append(unit)
 
 
@@ -209,3 +186,109 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class Partial:
+    """A result file that grows; made by `resumable`."""
+
+    def __init__(self, file: IO[bytes], out: Path, record: bytes) -> None:
+        """Cut the file off where its journal says, or at its start if that is of another record."""
+        self._file, self._journal, self._record = file, _paths(out)[1], record
+        self.units, size = saved(out, record)
+        if not self.units:
+            self._journal.unlink(missing_ok=True)
+        file.truncate(size)
+        file.seek(size)
+        self._when = time.monotonic()
+
+    def append(self, unit: bytes) -> None:
+        """Write the results of the next unit of work."""
+        self._file.write(unit)
+        self.units += 1
+        if time.monotonic() - self._when < SAVE_SECONDS:
+            return
+        self._file.flush()
+        os.fsync(self._file.fileno())  # before the journal says so
+        with self._journal.open("ab") as journal:
+            if not journal.tell():
+                journal.write(self._record + b"\n")
+            # between two line ends, so that a line which a power cut tore is never read as another
+            journal.write(b"\n%d %d.\n" % (self.units, self._file.tell()))
+        self._when = time.monotonic()
+
+
+@contextmanager
+def resumable(out: Path, record: bytes) -> Iterator[Partial]:
+    """Yield what there is of a result file already; where the block ends well it gets its name.
+
+    Args:
+        out: the file.
+        record: what tells its run and its input from others, one line.
+
+    Raises:
+        OutputError: the file cannot be, the disk refuses a write, or another process is at it.
+    """
+    check_file_target(out)
+    path, journal, done = _paths(out)
+    with named_disk_errors(out), path.open("a+b") as file:
+        _lock(file, path, out)
+        partial = Partial(file, out, record)
+        finished = path
+        try:
+            yield partial
+            file.flush()
+            finished = finish(path, out.suffix)
+            with finished.open("rb") as whole:
+                os.fsync(whole.fileno())
+            finished.replace(out)
+            path.unlink(missing_ok=True)
+            journal.unlink(missing_ok=True)
+            if out.with_name(FOLDER_RECORD).exists():
+                done.write_bytes(record + b"\n%d\n" % out.stat().st_size)  # half of it is as good as none
+        except BaseException as error:
+            if finished != path:
+                finished.unlink(missing_ok=True)
+            if isinstance(error, DataError) or not journal.exists():  # wrong input will be another one
+                path.unlink(missing_ok=True)
+                journal.unlink(missing_ok=True)
+            raise
+
+
+def is_done(out: Path, record: bytes) -> bool:
+    """Tell whether a result in a folder is there, whole, and of this record."""
+    try:
+        return _paths(out)[2].read_bytes() == record + b"\n%d\n" % out.stat().st_size
+    except OSError:
+        return False
+
+
+def saved(out: Path, record: bytes) -> tuple[int, int]:
+    """Return how many units of an unfinished result there are, and their bytes; 0 if of another record."""
+    path, journal, _ = _paths(out)
+    try:
+        head, _, rest = journal.read_bytes().partition(b"\n")
+        units, size = map(int, re.findall(rb"\n(\d+) (\d+)\.(?=\n)", rest)[-1])
+        if head == record and size <= path.stat().st_size:
+            return units, size
+    except (OSError, IndexError):  # none, or nothing was saved
+        pass
+    return 0, 0
+
+
+def _paths(out: Path) -> tuple[Path, Path, Path]:
+    partial, journal, done = (out.with_name(f".{out.name}.{end}") for end in ("partial", "journal", "done"))
+    return partial, journal, done
+
+
+def _lock(file: IO[bytes], path: Path, out: Path) -> None:
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if time.monotonic() > until:
+                raise OutputError(f"{out}: another process is writing it; wait, or choose another") from None
+            time.sleep(0.1)
+    if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        raise OutputError(f"{out}: another process has just written it; run again to do it anew")

@@ -24,8 +24,11 @@ from ._stream import Stream, StreamResult
 if TYPE_CHECKING:
     from ._autoencoder import Autoencoder
 
-REPEATS = 100
-"""A ``seq`` at most so far behind the last one is of a reading that was sent again."""
+REPEATS = 10_000
+"""A ``seq`` not above the last one is of a reading that was sent again, unless so many come in a row: brokers
+were seen to send a thousand again after a restart…"""
+ANEW = 1000
+"""…and unless it is 0 or 1, so far behind: who sends it has been restarted and counts anew."""
 QUIET_SECONDS = 10.0
 RECENT = 64
 """Messages remembered, to know those that the broker delivers again; see `_mqtt.RECEIVE_MAXIMUM`."""
@@ -101,6 +104,7 @@ class Intake:
         self._parser = Parser(autoencoder.manifest.input)
         self._stream = self._new_stream(None)
         self._seq: int | None = None
+        self._repeats = 0
         self._time: datetime | None = None
         self._recent: deque[int] = deque(maxlen=RECENT)
         self._counted = (0, 0, 0)
@@ -209,7 +213,12 @@ class Intake:
         if reading.sequence is None or self._seq is None:
             return False
         is_later = reading.time is not None and self._time is not None and reading.time > self._time
-        return self._seq - REPEATS < reading.sequence <= self._seq and not is_later
+        is_anew = reading.sequence <= 1 and self._seq >= ANEW
+        if reading.sequence > self._seq or is_later or is_anew:
+            self._repeats = 0
+            return False
+        self._repeats += 1
+        return self._repeats <= REPEATS
 
     def _bridge(self, reading: Reading) -> None:
         """Count readings that never came, as a jump of ``seq`` tells; by the time the stream sees it."""

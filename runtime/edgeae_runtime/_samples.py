@@ -1,27 +1,48 @@
-"""From a file to the samples that a bundle takes, cut alike however they are run, in bounded memory."""
+"""From a file to the samples that a bundle takes, and from their results to the bytes of a file.
 
+Samples are cut alike however they are run, in bounded memory. The results of each batch become bytes on their
+own (``.npy``, ``.csv``, JSON lines or ``.parquet``), so that workers may do it, and a file that was cut off
+behind a batch goes on as if nothing had happened.
+"""
+
+import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ._csv import Piece
 from ._data import read_pieces
 from ._engines import BATCH_ROWS
-from ._errors import DataError
+from ._errors import DataError, OutputError
+from ._extras import import_extra
+from ._files import check_file_target
 from ._manifest import Input
-from ._results import Batch, Results
 from ._windows import Slider, slide
+
+Progress: TypeAlias = Callable[[float], object]
+"""Told which share of a file has been read."""
 
 Samples: TypeAlias = tuple[Any, np.ndarray]
 """The numbers of some rows, counted from 1, and the samples (n, *shape) that end there."""
+
+Results: TypeAlias = Mapping[str, NDArray[Any] | float]
+"""Arrays with one entry a sample, the first of them the main one; a number holds for every sample."""
+
+Batch: TypeAlias = tuple[Any, Results]
+"""The numbers of some rows, and their results."""
 
 UNIT_VALUES = 2**20
 """At most so many numbers in a unit of work, four megabytes of float32, unless one sample has more."""
 UNIT_ROWS = 2**14
 """At most so many samples."""
+FORMATS = (".npy", ".csv", ".jsonl", ".parquet")
+ROW_GROUP = 2**17
+"""Rows of a Parquet file's row group."""
 
 
 def unit_rows(expected: Input) -> int:
@@ -34,33 +55,19 @@ def unit_rows(expected: Input) -> int:
     return rows // BATCH_ROWS * BATCH_ROWS or max(1, rows)
 
 
-def sample_units(
-    expected: Input, path: Path, progress: Callable[[float], None] | None = None
-) -> Iterator[Samples]:
-    """Read a file as samples for a bundle, in units of `unit_rows`, of which only the last may be smaller.
-
-    Args:
-        expected: what the bundle takes.
-        path: as for `sample_batches`.
-        progress: is told which share of the file has been read.
-
-    Raises:
-        DataError: as `sample_batches`.
-    """
+def sample_units(expected: Input, path: Path, progress: Progress | None = None) -> Iterator[Samples]:
+    """Read a file in units of `unit_rows`, of which only the last may be smaller; see `sample_batches`."""
     size = unit_rows(expected)
     held: list[Samples] = []
-    count = 0
+    room = size
     for numbers, samples in sample_batches(expected, path, progress):
-        numbers = np.asarray(numbers)
-        start = 0
-        while start < len(samples):
-            stop = min(len(samples), start + size - count)
-            held.append((numbers[start:stop], samples[start:stop]))
-            count += stop - start
-            start = stop
-            if count == size:
+        while len(samples):
+            held.append((numbers[:room], samples[:room]))
+            numbers, samples = numbers[room:], samples[room:]
+            room -= len(held[-1][1])
+            if not room:
                 yield _joined(held)
-                held, count = [], 0
+                held, room = [], size
     if held:
         yield _joined(held)
 
@@ -72,9 +79,7 @@ def _joined(parts: list[Samples]) -> Samples:
     return np.concatenate(numbers), np.concatenate(samples)
 
 
-def sample_batches(
-    expected: Input, path: Path, progress: Callable[[float], None] | None = None
-) -> Iterator[Samples]:
+def sample_batches(expected: Input, path: Path, progress: Progress | None = None) -> Iterator[Samples]:
     """Read a file as samples for a bundle.
 
     For a bundle that was trained on windows, a table of readings becomes windows as in training; samples
@@ -88,15 +93,20 @@ def sample_batches(
     Raises:
         DataError: the file cannot be read, or has no window.
     """
-    pieces = read_pieces(path, columns=expected.features, times=expected.window is not None)
-    if progress is not None:
-        pieces = _watched(pieces, progress)
-    first = next(pieces)
-    pieces = itertools.chain([first], pieces)
+
+    def read() -> Iterator[Piece]:
+        for piece in read_pieces(path, columns=expected.features, times=expected.window is not None):
+            yield piece
+            if progress is not None:
+                progress(piece.read)
+
+    rest = read()
+    first = next(rest)
+    pieces = itertools.chain([first], rest)
     if expected.window is None or first.values.ndim > 2:
         row = 1
         for piece in pieces:
-            yield range(row, row + len(piece.values)), piece.values
+            yield np.arange(row, row + len(piece.values)), piece.values
             row += len(piece.values)
         return
     channels = expected.shape[-1]
@@ -107,12 +117,6 @@ def sample_batches(
     for rows, found in slide(pieces, Slider(expected.window, expected.stride or 1), path):
         for start in range(0, len(found), BATCH_ROWS):  # a view until it is run: make little of it at once
             yield rows[start : start + BATCH_ROWS], found[start : start + BATCH_ROWS]
-
-
-def _watched(pieces: Iterable[Piece], progress: Callable[[float], None]) -> Iterator[Piece]:
-    for piece in pieces:
-        yield piece
-        progress(piece.read)
 
 
 def apply(samples: Samples, run: Callable[[np.ndarray], Results], path: Path) -> Batch:
@@ -128,3 +132,102 @@ def apply(samples: Samples, run: Callable[[np.ndarray], Results], path: Path) ->
         if rows[0] == 1:
             raise
         raise DataError(f"{error} (counted from row {rows[0]:,} of {path})") from error
+
+
+def check_output(out: Path | None) -> None:
+    """Refuse, before any work, an output of an unknown format, or where no file can be.
+
+    Raises:
+        OutputError: with the known formats, or the folder's name.
+    """
+    if out is None:
+        return
+    if out.suffix not in FORMATS:
+        known = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise OutputError(f"{out}: unknown output format {out.suffix!r}; use {known}")
+    check_file_target(out)
+
+
+def encode(batch: Batch, suffix: str, *, first: bool) -> bytes:
+    """Return a batch as the next bytes of a result file of that suffix.
+
+    Args:
+        batch: the rows.
+        suffix: one of `FORMATS`; of ``.npy`` the main result alone is kept.
+        first: whether the file begins here.
+    """
+    numbers, results = batch
+    rows = len(numbers)
+    columns = {"row": np.asarray(numbers, np.int64)}
+    columns |= {n: v if isinstance(v, np.ndarray) else np.full(rows, v) for n, v in results.items()}
+    if suffix == ".jsonl":
+        lists = zip(*(values.tolist() for values in columns.values()), strict=True)
+        lines = [dict(zip(columns, cells, strict=True)) for cells in lists]
+        return msgspec.json.Encoder().encode_lines(lines)
+    if suffix == ".csv":
+        flat: dict[str, NDArray[Any]] = {}
+        for name, values in columns.items():
+            flat |= {f"{name}_{i}": v for i, v in enumerate(values.T)} if values.ndim > 1 else {name: values}
+        # numbers and truth values only, which msgspec writes ten times faster than the csv module
+        table = msgspec.json.encode(list(zip(*(v.tolist() for v in flat.values()), strict=True)))
+        text = table[2:-2].replace(b"],[", b"\n").replace(b"true", b"True").replace(b"false", b"False")
+        return b"%b\n%b\n" % (",".join(flat).encode(), text) if first else text + b"\n"
+    if suffix == ".npy":
+        array = columns[next(iter(results))]
+    else:  # records, which `_to_parquet` turns into columns
+        array = np.empty(rows, [(name, v.dtype, v.shape[1:]) for name, v in columns.items()])
+        for name, values in columns.items():
+            array[name] = values
+    header = io.BytesIO()
+    if first:
+        _write_header(header, array.dtype, (0, *array.shape[1:]))
+    return header.getvalue() + array.tobytes()
+
+
+def finish(partial: Path, suffix: str) -> Path:
+    """Make the file that was asked for from a file of what `encode` gave, one after another.
+
+    Returns:
+        Its path: the same, or another beside it. The partial one can still be cut off and go on.
+    """
+    if suffix in (".npy", ".parquet"):
+        _count_rows(partial)
+    return _to_parquet(partial) if suffix == ".parquet" else partial
+
+
+def _write_header(file: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _count_rows(path: Path) -> None:
+    """Write how many rows a ``.npy`` file has into its header, where numpy leaves room for that."""
+    with path.open("r+b") as file:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        row = np.zeros(shape[1:], dtype).nbytes
+        rows = (path.stat().st_size - file.tell()) // row
+        file.seek(0)
+        _write_header(file, dtype, (rows, *shape[1:]))
+
+
+def _to_parquet(partial: Path) -> Path:
+    pa, pq = import_extra("pyarrow"), import_extra("pyarrow.parquet")
+    records = np.load(partial, mmap_mode="r", allow_pickle=False)
+    finished = partial.with_name(f"{partial.name}.finished")
+
+    def column(values: NDArray[Any]) -> Any:
+        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+        return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+    def table(rows: NDArray[Any]) -> Any:
+        return pa.table({name: column(rows[name]) for name in records.dtype.names})
+
+    try:
+        with pq.ParquetWriter(finished, table(records[:0]).schema, use_dictionary=False) as writer:
+            for start in range(0, len(records), ROW_GROUP):
+                writer.write_table(table(records[start : start + ROW_GROUP]))
+    except BaseException:
+        finished.unlink(missing_ok=True)
+        raise
+    return finished

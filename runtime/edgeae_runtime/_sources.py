@@ -77,6 +77,8 @@ def follow(path: Path, position: Position | None, deliver: Deliver, stop: thread
             if moved and not stop.is_set():
                 continue
         if stop.wait(POLL_SECONDS):
+            if tail is not None:
+                tail.close()
             return
 
 
@@ -84,7 +86,7 @@ class _Tail:
     """An open file, and the part of a line at its end."""
 
     def __init__(self, path: Path, offset: int) -> None:
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  # closed by `drain`
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  # closed by `drain` or `close`
         status = os.fstat(self._file.fileno())
         self.inode = status.st_ino
         self._offset = offset if offset <= status.st_size else 0
@@ -110,6 +112,10 @@ class _Tail:
         if self._rest:
             rest, self._rest = self._rest, b""
             self._deliver([rest], deliver)
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def _deliver(self, lines: list[bytes], deliver: Deliver) -> None:

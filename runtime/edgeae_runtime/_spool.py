@@ -202,6 +202,8 @@ class Spool:
                     if commit is None:
                         self.damaged += 1
                         continue
+                    if self.state is None:  # what came before was delivered or given up, and is gone
+                        self.sent = commit.first - 1
                     self.last, self.sent = commit.last, max(self.sent, commit.sent)
                     self.state = bytes(commit.state)
             segment.last = self.last

@@ -86,9 +86,7 @@ class Poll(threading.Thread):
     def _look(self, is_new_bundle: bool) -> None:
         try:
             if is_new_bundle:
-                bundle = Bundle(self._path)
-                if digest(bundle.manifest) != digest(self._current.manifest):
-                    self._current = self._open(bundle)
+                self._current = self._open(Bundle(self._path))
             self._accept(self._current, open_threshold(self._path, self._current))
         except EdgeaeError as error:
             self._refuse(str(error))
@@ -106,6 +104,8 @@ class Poll(threading.Thread):
         failed = [check for check in verify(bundle) if check.status == "failed"]
         if failed:
             raise BundleError(f"{self._path}: {failed[0].artifact}: {failed[0].detail}")
+        if digest(bundle.manifest) == digest(self._current.manifest):
+            return self._current
         fresh = self._load(self._path)
         if digest(fresh.manifest) != digest(bundle.manifest):
             raise BundleError(f"{self._path}: changed while it was verified")
