@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeae_runtime import Artifact, DataError, EngineError, Recipe, Trial
+from edgeae_runtime._bundle import golden_key
 from edgeae_runtime._engines import ENGINE_FORMATS, load_engine, run_batches
 from edgeae_runtime._errors import EdgeaeWarning
 from edgeae_runtime._manifest import TENSORS, Floats, Format, Precision, Role, artifact_name
-from edgeae_runtime._verify import golden_key
 
 from . import _micro, _onnx, _tflite
 from ._gate import DEFAULT_LIMITS, MICRO_LIMITS, Limits, Reference

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeae_runtime import Scaler
+from edgeae_runtime._errors import format_table, progress_bar
 from edgeae_runtime._files import check_target
 from edgeae_runtime._manifest import FORMATS, MANIFEST_NAME, PRECISIONS, Artifact
-from edgeae_runtime._progress import progress_bar
-from edgeae_runtime._results import format_table
 
 from ._quiet import import_tensorflow
 from ._source import UNSCALED

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeae_runtime import DataError, FidelityError, Input, Manifest, Scaler, windows
-from edgeae_runtime._arrays import as_samples
 from edgeae_runtime._data import read
 from edgeae_runtime._files import check_target, new_file, new_folder
 from edgeae_runtime._manifest import (
@@ -23,6 +22,7 @@ from edgeae_runtime._manifest import (
     MANIFEST_NAME,
     Format,
     Precision,
+    as_samples,
     encode_manifest,
 )
 

@@ -117,6 +117,7 @@ def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> b
         result = onnx.load(str(quantized))
     _round_only_into_layers(result.graph, recipe)
     _restore_when_loaded(result.graph)
+    _drop_zero_points(result.graph)
     _drop_unread(result.graph)
     return _finish(result)
 
@@ -231,6 +232,14 @@ def _restore_when_loaded(graph: onnx.GraphProto) -> None:
             place,
             onnx.helper.make_node("Cast", [node.input[0]], [f"{name}_cast"], to=onnx.TensorProto.FLOAT),
         )
+
+
+def _drop_zero_points(graph: onnx.GraphProto) -> None:
+    """Leave out the zero points of int32 biases: zeros, one for each value, that may as well be absent."""
+    kinds = {constant.name: constant.data_type for constant in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and kinds.get(node.input[0]) == onnx.TensorProto.INT32:
+            del node.input[2:]
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:

@@ -20,8 +20,8 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from edgeae_runtime import Recipe
 from edgeae_runtime._manifest import TENSORS, Floats, Role
 
+from ._compact import compact
 from ._graphs import role_function, unrolled
-from ._sharing import share_zero_points
 from ._source import Source
 
 SIGNATURE = "serving_default"
@@ -101,7 +101,7 @@ def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> b
         else:
             session.add_static_config(_exactly(name), kind, activation_num_bits=8, weight_num_bits=8)
     rows = {SIGNATURE: [{TENSORS[role][0]: calibration}]}
-    return share_zero_points(
+    return compact(
         session.quantize(session.calibrate(rows) if session.need_calibration else None).quantized_model
     )
 

@@ -12,11 +12,11 @@ from scipy.stats import spearmanr
 
 import edgeae_export
 from edgeae import TrainConfig, train
+from edgeae._dataset import Data
 from edgeae_export import Limits, _onnx, _tflite
 from edgeae_export._gate import DEFAULT_LIMITS
 from edgeae_export._source import RunError, load_run
 from edgeae_runtime import Bundle, DataError, FidelityError, OutputError, load, verify
-from edgeae_runtime._data import Data
 
 ALL = {
     f"{role}.{precision}.{kind}"

@@ -4,7 +4,7 @@ from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tools import flatbuffer_utils
 from scipy.stats import spearmanr
 
-from edgeae_export._sharing import share_zero_points
+from edgeae_export._compact import compact
 
 TENSORS = {
     "encoder": (["input"], ["embedding"]),
@@ -113,6 +113,6 @@ def test_zero_points_are_written_once_and_nothing_else_changes(case, role):
     shared = (case.folder / f"{role}.int8.tflite").read_bytes()
     plain = bytes(flatbuffer_utils.convert_object_to_bytearray(content(case.folder / f"{role}.int8.tflite")))
     assert len(shared) < len(plain)
-    assert share_zero_points(plain) == shared
+    assert compact(plain) == shared
     again = flatbuffer_utils.read_model_from_bytearray(bytearray(plain))
     assert fields(content(case.folder / f"{role}.int8.tflite")) == fields(again)

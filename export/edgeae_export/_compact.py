@@ -1,7 +1,9 @@
-"""TFLite files in which equal zero points are written once.
+"""TFLite files without what nothing reads.
 
 A tensor that is quantized per channel keeps an int64 zero point for each channel, all of them 0: twice a
 layer, for weights and bias, twice the size of the scales. FlatBuffers lets two tables refer to one vector.
+Tensors are found through the signature, so their own names, which list whole chains of layers, become
+numbers; what the converter notes about itself goes.
 """
 
 from typing import Any
@@ -10,13 +12,20 @@ import flatbuffers
 from ai_edge_litert.tools import flatbuffer_utils
 
 _FILE_IDENTIFIER = b"TFL3"
+_NOTES = b"CONVERSION_METADATA"
 _ZERO_POINT_BYTES = 8
-"""No other long vector has elements of this size; those of 4 bytes may be references."""
+"""Elements of no other long vector have it; those of 4 bytes may be references, tied to their place."""
 
 
-def share_zero_points(model: bytes) -> bytes:
+def compact(model: bytes) -> bytes:
     """Return the same model in fewer bytes."""
     content: Any = flatbuffer_utils.read_model_from_bytearray(bytearray(model))
+    for graph in content.subgraphs:
+        for number, tensor in enumerate(graph.tensors):
+            tensor.name = str(number)
+    for notes in [m for m in content.metadata or [] if m.name == _NOTES]:
+        content.buffers[notes.buffer].data = None
+        content.metadata.remove(notes)
     builder = _Builder(len(model))
     builder.Finish(content.Pack(builder), file_identifier=_FILE_IDENTIFIER)
     return bytes(builder.Output())
