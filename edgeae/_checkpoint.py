@@ -16,10 +16,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeae_runtime._data import Data
 from edgeae_runtime._files import new_file
 
 from ._config import TrainConfig
+from ._dataset import Data
 from ._partial import ResumeError
 
 CHUNK = 1 << 16

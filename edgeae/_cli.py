@@ -9,8 +9,8 @@ import click
 
 from edgeae_export._quiet import import_tensorflow
 from edgeae_export._source import RUN_NAME
+from edgeae_runtime._errors import progress_bar
 from edgeae_runtime._files import check_target
-from edgeae_runtime._progress import progress_bar
 
 from ._data_options import data_options, read_data
 from ._options import model_options, training_options

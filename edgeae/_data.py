@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeae_runtime import DataError, Scaler
-from edgeae_runtime._data import Data
 from edgeae_runtime._errors import EdgeaeWarning
 
 from ._classes import Classes
+from ._dataset import Data
 from ._reading import File, as_rows, as_windows, read_part
 from ._series import Segments, check_window, split_in_time
 from ._sources import Source, open_parts

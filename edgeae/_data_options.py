@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from edgeae_runtime import DataError
-from edgeae_runtime._data import Data
+
+from ._dataset import Data
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,11 +14,11 @@ from edgeae_export._export import export_source
 from edgeae_export._quiet import quiet
 from edgeae_export._source import Source
 from edgeae_runtime import Autoencoder, load
-from edgeae_runtime._bench import Samples, measure, percentiles
+from edgeae_runtime._bench import Seconds, interleave, percentiles
 from edgeae_runtime._engines import ENGINE_FORMATS
+from edgeae_runtime._errors import format_table
 from edgeae_runtime._files import new_folder
 from edgeae_runtime._manifest import Floats
-from edgeae_runtime._results import format_table
 
 from ._bench_keras import tensorflow_calls
 from ._data import load_data
@@ -69,7 +69,7 @@ def _draw(folder: Path, autoencoder: Autoencoder, rows: Any) -> None:
     latent_space(embeddings, digits.target).savefig(folder / "latent.png")
 
 
-def _latencies(bundle: Path, source: Source, row: Floats) -> dict[str, Samples]:
+def _latencies(bundle: Path, source: Source, row: Floats) -> dict[str, Seconds]:
     """Time calls on one row, by artifact and for TensorFlow, all interleaved round by round."""
     calls: dict[str, Callable[[], object]] = {}
     for engine, file_format in ENGINE_FORMATS.items():
@@ -81,10 +81,10 @@ def _latencies(bundle: Path, source: Source, row: Floats) -> dict[str, Samples]:
             calls[f"scorer.{precision}.{file_format}"] = partial(ae.detect, row)
     calls |= tensorflow_calls(source)(row)
     with quiet():
-        return measure(calls, seconds=SECONDS)
+        return interleave(calls, seconds=SECONDS)
 
 
-def _table(judged: list[Judged], latencies: dict[str, Samples]) -> list[list[str]]:
+def _table(judged: list[Judged], latencies: dict[str, Seconds]) -> list[list[str]]:
     """Return the artifacts' table with two columns of latencies, and TensorFlow below."""
     heading, *rows = fidelity_table(judged)
     wanted = [
@@ -99,6 +99,6 @@ def _table(judged: list[Judged], latencies: dict[str, Samples]) -> list[list[str
     return table
 
 
-def _percentiles(found: Samples) -> list[str]:
-    p50, _, p99 = percentiles(found.calls)
+def _percentiles(found: Seconds) -> list[str]:
+    p50, _, p99 = percentiles(found)
     return [f"{p50:,.1f}", f"{p99:,.1f}"]

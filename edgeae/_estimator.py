@@ -14,8 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from edgeae_export._quiet import import_tensorflow
 from edgeae_runtime import DataError, Manifest, reconstruction_error
-from edgeae_runtime._arrays import as_samples
-from edgeae_runtime._manifest import Format, Precision
+from edgeae_runtime._manifest import Format, Precision, as_samples
 
 from ._config import SettingsError, TrainConfig
 from ._inference import Networks, pack, unpack

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-from edgeae_runtime._data import Data
-
 from ._config import SettingsError, TrainConfig
+from ._dataset import Data
 
 LEAST_BATCHES = 4
 """In an epoch: of few rows, a batch is made smaller so that an epoch is more than one step."""

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeae_runtime import DataError
-from edgeae_runtime._data import Data
 
 from ._classes import Classes, of_windows
+from ._dataset import Data
 from ._series import Stretch, cut_windows, nothing_fits, place_windows, stretches
 from ._sources import Part
 from ._store import Store

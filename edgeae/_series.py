@@ -16,7 +16,7 @@ from edgeae_runtime._windows import Clock, too_short, windows
 from ._store import Store, is_large, steps
 
 Segments: TypeAlias = tuple[tuple[range, ...], ...]
-"""See `edgeae_runtime._data.Data.segments`."""
+"""See `edgeae._dataset.Data.segments`."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from edgeae_runtime import DataError
-from edgeae_runtime._arrays import as_samples
 from edgeae_runtime._csv import Csv, Piece
 from edgeae_runtime._data import read_pieces
+from edgeae_runtime._manifest import as_samples
 
 from ._images import IMAGE_SUFFIXES, read_images
 

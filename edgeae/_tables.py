@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgeae_runtime._results import format_table
+from edgeae_runtime._errors import format_table
 
 from ._figures import Evaluation
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from edgeae_export._source import HOLDOUT_NAME, MODEL_NAME, RUN_NAME, Run, Source
 from edgeae_runtime import DataError, EdgeaeError, Input, Scaler
-from edgeae_runtime._data import Data
 from edgeae_runtime._files import new_folder
 
 from ._batches import Batches
 from ._checkpoint import Checkpoint, identify
 from ._config import SettingsError, TrainConfig, complete
 from ._data import fit_scaler, split
+from ._dataset import Data
 from ._models import build, posterior, untie
 from ._objectives import KERAS_LOSSES, Objective, baseline, needs_more
 from ._plots import loss_curve

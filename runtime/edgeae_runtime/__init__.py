@@ -7,10 +7,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ._alarm import Alarm
+from ._alarm import Alarm, Drift, new_threshold, read_threshold, write_threshold
 from ._autoencoder import Autoencoder, Detection, load
-from ._bundle import Bundle
-from ._drift import Drift
+from ._bundle import Bundle, Check, verify
 from ._errors import BundleError, DataError, EdgeaeError, EngineError, FidelityError, OutputError
 from ._manifest import (
     Artifact,
@@ -25,9 +24,7 @@ from ._manifest import (
 )
 
 if TYPE_CHECKING:
-    from ._recalibrate import new_threshold, read_threshold, write_threshold
     from ._stream import Stream, StreamResult
-    from ._verify import Check, verify
     from ._windows import windows
 
 __version__ = "0.1.0"
@@ -66,14 +63,9 @@ __all__ = [
 ]
 
 _LATER = {
-    "Check": "_verify",
     "Stream": "_stream",
     "StreamResult": "_stream",
-    "new_threshold": "_recalibrate",
-    "read_threshold": "_recalibrate",
-    "verify": "_verify",
     "windows": "_windows",
-    "write_threshold": "_recalibrate",
 }
 
 

@@ -13,70 +13,50 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ._csv import LEAST_PIECE_ROWS, PIECE_VALUES, Piece, choose, not_finite, tell_apart
+from ._csv import (
+    LEAST_PIECE_ROWS,
+    PIECE_VALUES,
+    Piece,
+    choose,
+    is_time,
+    not_finite,
+    parse_times,
+    tell_apart,
+)
 from ._errors import DataError
-from ._times import is_time, parse_times
-
-_BUFFER_BYTES = 2**20
 
 
 class ArrowTable:
-    """A table whose columns are told apart, and whose rows come in pieces; see `Csv`."""
+    """A table whose columns are told apart, and whose rows come in pieces."""
 
     def __init__(
         self, source: Any, columns: Sequence[str] | None, *, label: str | None, series: bool, where: str
     ) -> None:
-        """Read the schema, and of text columns the first value.
-
-        Args:
-            source: the path of a Parquet file, an Arrow table, or what exports one (a pandas DataFrame).
-            columns: the features, in this order, else all columns of numbers.
-            label: the column of the labels.
-            series: see `Csv`.
-            where: what errors call the table.
-
-        Raises:
-            DataError: no Parquet file, no rows, or columns that cannot serve.
-        """
+        """Read the schema of a Parquet file, an Arrow table, or what exports one; see `Csv`."""
         self._where = where
         try:
             # buffered ahead, as is the default, the whole file would be in memory
-            self._source = (
-                pq.ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER_BYTES)
-                if isinstance(source, Path)
-                else pa.table(source)
-            )
+            if isinstance(source, Path):
+                self._source = pq.ParquetFile(source, pre_buffer=False, buffer_size=2**20)
+                schema, self._rows = self._source.schema_arrow, self._source.metadata.num_rows
+            else:
+                self._source = pa.table(source)
+                schema, self._rows = self._source.schema, self._source.num_rows
         except (pa.ArrowException, OSError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"{where}: cannot be read as a table ({reason}); write it again") from error
-        schema = self._source.schema_arrow if isinstance(source, Path) else self._source.schema
-        self._rows = self._source.metadata.num_rows if isinstance(source, Path) else self._source.num_rows
         if not self._rows:
             raise DataError(f"{where}: has no rows; give at least one sample")
         # an index of pandas that is no time is a number of the row, not a feature
-        index = [
-            name for name in (schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(name, str)
-        ]
-        hidden = [n for n in index if n in schema.names and not pa.types.is_temporal(schema.field(n).type)]
-        header = [name for name in schema.names if name not in hidden]
-        wanted = None if columns is None else (*columns, *([label] if label and label not in columns else []))
-        chosen = choose(where, header, wanted)
-        if label is not None:
-            choose(where, header, [label])
+        index = (schema.pandas_metadata or {}).get("index_columns", ())
+        header = [f.name for f in schema if f.name not in index or pa.types.is_temporal(f.type)]
+        features = choose(where, header, columns, label)
         kinds = {name: self._kind(name, schema.field(name).type) for name in header if name != label}
         self.label = label
-        self.features, self.time = tell_apart(
-            where, tuple(name for name in chosen if name != label), kinds, series=series
-        )
-        if not self.features:
-            raise DataError(f"{where}: no column of numbers is left; choose one")
+        self.features, self.time = tell_apart(where, features, kinds, series=series)
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield the rows in order.
-
-        Raises:
-            DataError: a value is missing, or not finite as float32; a text is no time.
-        """
+        """Yield the rows in order; a `DataError` names the first row that is wrong."""
         names = [*self.features, *(name for name in (self.time, self.label) if name is not None)]
         row = 1
         for batch in self._batches(names):
@@ -84,15 +64,13 @@ class ArrowTable:
             values = np.empty((len(batch), len(self.features)), np.float32)
             for place, name in enumerate(self.features):
                 values[:, place] = self._numbers(columns[name], name, row)
-            yield Piece(
-                values,
-                None if self.time is None else self._times(columns[self.time], row),
-                None
-                if self.label is None
-                else np.array([str(v) for v in columns[self.label].to_pylist()], object),
-                read=(row + len(batch) - 1) / self._rows,
-            )
+            times = labels = None
+            if self.time is not None:
+                times = self._times(columns[self.time], row)
+            if self.label is not None:
+                labels = np.array([str(value) for value in columns[self.label].to_pylist()], object)
             row += len(batch)
+            yield Piece(values, times, labels, (row - 1) / self._rows)
 
     def _batches(self, names: list[str]) -> Iterator[Any]:
         rows = max(LEAST_PIECE_ROWS, PIECE_VALUES // len(names))
@@ -109,19 +87,15 @@ class ArrowTable:
         types = pa.types
         if types.is_timestamp(kind) or types.is_date(kind):
             return "time"
-        if (
-            types.is_floating(kind)
-            or types.is_integer(kind)
-            or types.is_boolean(kind)
-            or types.is_decimal(kind)
-        ):
+        numbers = (types.is_floating, types.is_integer, types.is_boolean, types.is_decimal)
+        if any(is_one(kind) for is_one in numbers):
             return "number"
         if types.is_dictionary(kind):
             return self._kind(name, kind.value_type)
         if not (types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)):
             return f"values of type {kind}"
-        first = next(self._batches([name])).column(0)[0].as_py()
-        return "time" if is_time(first or "") else f"text ({(first or '')[:40]!r})"
+        first = next(self._batches([name])).column(0)[0].as_py() or ""
+        return "time" if is_time(first) else f"text ({first[:40]!r})"
 
     def _filled(self, column: Any, name: str, row: int) -> Any:
         if column.null_count:

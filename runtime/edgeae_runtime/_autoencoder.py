@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._alarm import Alarm
-from ._arrays import as_array, as_samples
+from ._alarm import Alarm, Drift
 from ._bundle import Bundle
-from ._drift import Drift
 from ._engines import ENGINE_FORMATS, Engine, RowRunner, load_engine, run_batches
 from ._errors import BundleError, DataError, EdgeaeError
-from ._manifest import Artifact, Floats, Manifest, Precision, Role, Threshold
+from ._manifest import Artifact, Floats, Manifest, Precision, Role, Threshold, as_array, as_samples
 from ._tune import EngineName as EngineName
 from ._tune import PrecisionName as PrecisionName
 from ._tune import choose
@@ -54,8 +52,8 @@ def load(
 ) -> "Autoencoder":
     """Open a bundle, folder or zip file.
 
-    With ``auto`` the fastest of the installed engines and of the bundle's precisions is taken. The first
-    time on a device that is measured, in some tens of milliseconds; see docs/engines.md.
+    ``auto`` takes the fastest of the installed engines and the bundle's precisions. The first time on a
+    device that is measured, in some tens of milliseconds.
 
     Args:
         path: the bundle.
@@ -79,21 +77,17 @@ class Autoencoder:
     def __init__(
         self, bundle: Bundle, engine: str, precision: Precision, *, threads: int = 1, arena: bool = True
     ) -> None:
-        """See `load`, which makes one."""
         self.manifest: Manifest = bundle.manifest
-        self.engine = engine
-        self.precision = precision
-        self._bundle = bundle
-        self._threads = threads
-        self._arena = arena
+        self.engine, self.precision = engine, precision
+        self._bundle, self._threads, self._arena = bundle, threads, arena
         self._shape = bundle.manifest.input.shape
+        self._ones = np.ones(bundle.manifest.input.size, np.float32)
         self._forget()
         _alive.add(self)
 
     def _forget(self) -> None:
-        """Let go of all that is loaded; it is loaded again when needed."""
         self._engines: dict[Role, Engine] = {}
-        self._one_row: RowRunner | None = None
+        self._one_row: dict[Role, RowRunner] = {}
 
     @property
     def threshold(self) -> Threshold:
@@ -110,6 +104,9 @@ class Autoencoder:
             DataError: wrong shape or type, NaN or infinity.
             BundleError, EngineError: the encoder is missing, altered or does not load.
         """
+        one = self._run_one("encoder", samples)
+        if one and isfinite(np.ravel(samples).dot(self._ones)):  # the cheapest check of all values
+            return one[0]
         rows, single = self._rows(samples)
         (embedding,) = self._run("encoder", as_samples(rows))
         return _first(embedding, single)
@@ -140,8 +137,8 @@ class Autoencoder:
         The error's formula is the manifest's, in scaled units. Arguments and errors are those of
         `embed`.
         """
-        one = self._score_one(samples)
-        if one:
+        one = self._run_one("scorer", samples)
+        if one and isfinite(one[1]):
             return one[1]  # type: ignore[return-value]  # a scalar is an array without axes
         rows, single = self._rows(samples)
         _, error = self._score(rows)
@@ -149,8 +146,8 @@ class Autoencoder:
 
     def detect(self, samples: ArrayLike) -> Detection:
         """Return errors, verdicts and embeddings from one pass; arguments and errors as for `embed`."""
-        one = self._score_one(samples)
-        if one:
+        one = self._run_one("scorer", samples)
+        if one and isfinite(one[1]):
             limit = self._limit
             return _new(Detection, (one[1], one[1] > limit, one[0], limit))
         rows, single = self._rows(samples)
@@ -188,26 +185,25 @@ class Autoencoder:
 
         return Stream(self, threshold=threshold, alarm=alarm, drift=drift, hold=hold, step=step, state=state)
 
-    def _score_one(self, samples: ArrayLike) -> tuple[Floats, np.float32] | None:
+    def _run_one(self, role: Role, samples: ArrayLike) -> tuple[Floats, np.float32] | None:
         """Return embedding and error of one float32 sample of the right shape; None for all else.
 
-        Each check counts here: a dense int8 scorer takes 2 µs. What is not finite or cannot be run is left
-        to the general way, which tells what is wrong.
+        Each check counts: a dense int8 scorer takes 2 µs. Whether the sample is finite is left to the caller,
+        and what is wrong to the general way.
         """
         if type(samples) is not np.ndarray or samples.dtype is not _FLOAT32 or samples.shape != self._shape:
             return None
         try:
-            found = (self._one_row or self._bind_row())(samples)
+            return (self._one_row.get(role) or self._bind_row(role))(samples)
         except EdgeaeError:
             raise
         except Exception:  # the engines raise types of their own
             return None
-        return found if isfinite(found[1]) else None
 
-    def _bind_row(self) -> RowRunner:
-        engine = self._engines.get("scorer") or self._load("scorer")
-        self._one_row = engine.one_row(self._shape)
-        return self._one_row
+    def _bind_row(self, role: Role) -> RowRunner:
+        run = (self._engines.get(role) or self._load(role)).one_row(self._shape)
+        self._one_row[role] = run
+        return run
 
     def _score(self, rows: NDArray[np.generic]) -> list[Floats]:
         """Run the scorer. A NaN or infinity in the input shows in the error, so look for it there."""
@@ -221,7 +217,6 @@ class Autoencoder:
         return outputs
 
     def _rows(self, samples: ArrayLike) -> tuple[NDArray[np.generic], bool]:
-        """Return the samples as (n, *shape) or (n, size), and whether there was just one."""
         values = as_array(samples)
         shape = self.manifest.input.shape
         if values.shape == shape:
@@ -265,10 +260,7 @@ class Autoencoder:
 
 
 def _first(values: NDArray[Kind], single: bool) -> NDArray[Kind]:
-    """Return the values as they are, or of a single sample without the batch axis."""
-    if not single:
-        return values
-    first: NDArray[Kind] = values[0]
+    first: NDArray[Kind] = values[0] if single else values
     return first
 
 
@@ -279,13 +271,12 @@ _abandoned: list[object] = []
 def _start_anew() -> None:
     """In a forked child: load all again when it is needed.
 
-    Another thread of the parent may have been in the middle of a call, and that thread does not exist
-    here: its locks stay locked. So nothing is used any more, nor destroyed.
+    A thread of the parent that was in the middle of a call does not exist here: its locks stay locked. So
+    nothing is used any more, nor destroyed.
     """
     for autoencoder in _alive:
         _abandoned.append((autoencoder._engines, autoencoder._one_row))
         autoencoder._forget()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+os.register_at_fork(after_in_child=_start_anew)

@@ -1,9 +1,9 @@
 """Many rows through a bundle: files of any size, on all cores, in bounded memory, resumable.
 
 A file is cut into units of work (see `_samples.unit_rows`), each of which becomes bytes of the result, in
-order. While a result ``NAME`` grows, ``.NAME.partial`` holds what there is of it, and ``.NAME.journal`` says of
-which run and input it is, and up to which byte it is sound: there a later run cuts it off and goes on. In a
-folder of results ``.NAME.done`` then says of which input a whole one is.
+order. While a result ``NAME`` grows, ``.NAME.partial`` holds what there is of it, and ``.NAME.journal`` says
+of which run and input it is, and up to which byte it is sound: there a later run cuts it off and goes on. In
+a folder of results ``.NAME.done`` then says of which input a whole one is.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -34,59 +34,48 @@ from ._samples import Progress, Results, Samples, apply, encode, finish, sample_
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Command: TypeAlias = Literal["embed", "score"]
 
 FOLDER_RECORD = ".edgeae.json"
 """In a folder of results: the `Run` that they are of."""
 SAVE_SECONDS = 1.0
 """How much work a kill may cost, about."""
 LOCK_SECONDS = 5.0
-"""How long to wait for another run that is just ending."""
 
 
 class Run(msgspec.Struct, frozen=True):
     """What, besides the input, decides about every bit of a result."""
 
-    command: Literal["embed", "score"]
+    command: Command
     bundle: str
     """SHA-256 of its manifest, which has those of its files."""
     engine: EngineName
     precision: Precision
     versions: dict[str, str]
     suffix: str
-    """Of the result file."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """How each unit of work is done, wherever: in a thread, a process, or on another machine."""
-
     bundle: Path
     input: Input
     run: Run
 
     def record(self, path: Path) -> bytes:
-        """Return what tells this job on this file from any other, in one line."""
         stat = path.stat() if path.is_file() else None
         size, changed = (stat.st_size, stat.st_mtime_ns) if stat else (0, 0)
         return msgspec.json.encode((self.run, path.name, size, changed))
 
 
 class Worker:
-    """A loaded bundle that turns units of work into bytes of the result."""
-
     def __init__(self, job: Job) -> None:
-        """Load it, and make sure that it is the bundle of the job."""
         self._command, self._suffix = job.run.command, job.run.suffix
         self._autoencoder = load(job.bundle, engine=job.run.engine, precision=job.run.precision)
         if _digest(self._autoencoder.manifest) != job.run.bundle:
             raise BundleError(f"{job.bundle}: was replaced during the run; start it again")
 
     def __call__(self, samples: Samples, path: Path, *, first: bool) -> bytes:
-        """Return the result of some samples of a file; ``first`` where it begins with them.
-
-        Raises:
-            DataError: see `Autoencoder.detect`.
-        """
+        """Return the result of some samples of a file; ``first`` where it begins with them."""
         return encode(apply(samples, self._run, path), self._suffix, first=first)
 
     def _run(self, samples: np.ndarray) -> Results:
@@ -96,21 +85,10 @@ class Worker:
         return {"error": found.error, "threshold": found.threshold, "anomaly": found.anomaly}
 
 
-def plan(
-    command: Literal["embed", "score"], bundle: Path, engine: Any, precision: Any, out: Path | None, suffix: str
-) -> Job:
-    """Settle what ``auto`` means, once: what it meant for the results that are there already, if any.
+def plan(command: Command, bundle: Path, engine: Any, precision: Any, out: Path | None, suffix: str) -> Job:
+    """Settle what ``auto`` means, once: what it meant for the results that are in ``out`` already, if any.
 
-    Args:
-        command: what to compute.
-        bundle: its path.
-        engine: as for `load`.
-        precision: as for `load`.
-        out: a result file, or a folder of them; None for standard output.
-        suffix: of the result files.
-
-    Raises:
-        BundleError: see `load`.
+    ``engine``, ``precision`` and errors are those of `load`.
     """
     found = load(bundle, engine=engine, precision=precision, rows=BATCH_ROWS)
     digest = _digest(found.manifest)
@@ -128,7 +106,6 @@ def _digest(manifest: Manifest) -> str:
 
 
 def read_run(out: Path) -> Run | None:
-    """Return the run that an unfinished result file, or a folder of results, is of, if any."""
     try:
         if out.is_dir():
             return msgspec.json.decode((out / FOLDER_RECORD).read_bytes(), type=Run)
@@ -139,14 +116,7 @@ def read_run(out: Path) -> Run | None:
 
 
 def results(job: Job, path: Path, *, threads: int, progress: Progress, skip: int = 0) -> Iterator[bytes]:
-    """Yield the result of each unit of a file, in order.
-
-    Args:
-        job: what to do.
-        path: the input.
-        threads: how many work at once.
-        progress: told what was read.
-        skip: units that are read, but not run.
+    """Yield the result of each unit of a file, in order; ``skip`` some, which are read but not run.
 
     Raises:
         DataError: the file cannot be read, or its values cannot be used.
@@ -164,7 +134,7 @@ def results(job: Job, path: Path, *, threads: int, progress: Progress, skip: int
 
 
 def run_file(job: Job, path: Path, out: Path, *, threads: int, progress: Progress) -> None:
-    """Make one result file, or go on with it; arguments and errors are those of `results`, `resumable`."""
+    """Make one result file, or go on with it."""
     with resumable(out, job.record(path)) as partial:
         for unit in results(job, path, threads=threads, progress=progress, skip=partial.units):
             partial.append(unit)
@@ -189,8 +159,6 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int
 
 
 class Partial:
-    """A result file that grows; made by `resumable`."""
-
     def __init__(self, file: IO[bytes], out: Path, record: bytes) -> None:
         """Cut the file off where its journal says, or at its start if that is of another record."""
         self._file, self._journal, self._record = file, _paths(out)[1], record
@@ -202,7 +170,6 @@ class Partial:
         self._when = time.monotonic()
 
     def append(self, unit: bytes) -> None:
-        """Write the results of the next unit of work."""
         self._file.write(unit)
         self.units += 1
         if time.monotonic() - self._when < SAVE_SECONDS:
@@ -221,9 +188,7 @@ class Partial:
 def resumable(out: Path, record: bytes) -> Iterator[Partial]:
     """Yield what there is of a result file already; where the block ends well it gets its name.
 
-    Args:
-        out: the file.
-        record: what tells its run and its input from others, one line.
+    ``record`` is one line that tells its run and its input from others.
 
     Raises:
         OutputError: the file cannot be, the disk refuses a write, or another process is at it.
@@ -255,7 +220,6 @@ def resumable(out: Path, record: bytes) -> Iterator[Partial]:
 
 
 def is_done(out: Path, record: bytes) -> bool:
-    """Tell whether a result in a folder is there, whole, and of this record."""
     try:
         return _paths(out)[2].read_bytes() == record + b"\n%d\n" % out.stat().st_size
     except OSError:

@@ -1,11 +1,30 @@
-"""Opening a bundle: a folder ``NAME.edgeae/`` or the same as one uncompressed zip file."""
+"""A bundle, a folder ``NAME.edgeae/`` or one uncompressed zip file, and proof that it is as exported."""
 
 import hashlib
+import io
 import os
 from pathlib import Path
+from typing import Any
 
-from ._errors import BundleError
-from ._manifest import MANIFEST_NAME, Artifact, Manifest, decode_manifest
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ._engines import ENGINE_FORMATS, Engine, load_engine, run_batches
+from ._errors import BundleError, EdgeaeError, EngineError
+from ._manifest import (
+    GOLDEN_NAME,
+    MANIFEST_NAME,
+    TENSORS,
+    Artifact,
+    Manifest,
+    Precision,
+    decode_manifest,
+)
+
+GOLDEN_TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "float16": 1e-2, "dynamic": 2e-2, "int8": 2e-2}
+"""Allowed difference from the golden outputs, as a share of the largest: processors add up in other orders,
+and quantized kernels round to a neighbouring step now and then."""
 
 
 class Bundle:
@@ -41,8 +60,7 @@ class Bundle:
                 f"{self.path}: {artifact.path} has {len(content)} bytes, the manifest says {artifact.bytes}; "
                 "copy the bundle again"
             )
-        self._check(artifact.path, content, artifact.sha256)
-        return content
+        return self._checked(artifact.path, content, artifact.sha256)
 
     def read_file(self, name: str) -> bytes:
         """Return the bytes of a file that is no artifact, such as the golden inputs and outputs.
@@ -52,9 +70,7 @@ class Bundle:
         """
         if name not in self.manifest.files:
             raise BundleError(f"{self.path}: the manifest does not list {name}; export the bundle again")
-        content = self._read(name)
-        self._check(name, content, self.manifest.files[name])
-        return content
+        return self._checked(name, self._read(name), self.manifest.files[name])
 
     def _read(self, name: str) -> bytes:
         try:
@@ -71,10 +87,102 @@ class Bundle:
                 f"{self.path}: {name} cannot be read ({error}); copy the bundle again"
             ) from error
 
-    def _check(self, name: str, content: bytes, expected: str) -> None:
+    def _checked(self, name: str, content: bytes, expected: str) -> bytes:
         found = hashlib.sha256(content).hexdigest()
         if found != expected:
             raise BundleError(
                 f"{self.path}: {name} was altered (SHA-256 {found[:12]}…, the manifest says {expected[:12]}…)"
                 "; copy the bundle again"
             )
+        return content
+
+
+class Check(msgspec.Struct, frozen=True):
+    """What `verify` found of one artifact."""
+
+    artifact: str
+    status: str
+    """``ok``, ``failed``, or ``skipped`` where the engine is not installed."""
+    detail: str
+    """The largest difference, or what went wrong."""
+
+
+def golden_key(artifact: Artifact, tensor: str) -> str:
+    return f"{artifact.path}:{tensor}"
+
+
+def verify(bundle: Bundle, *, threads: int = 1) -> list[Check]:
+    """Check each file's hash; run each artifact on the golden inputs and compare.
+
+    Raises:
+        BundleError: the golden file itself is missing or altered.
+    """
+    golden = load_golden(bundle)
+    checks = [check_artifact(bundle, artifact, golden, threads)[0] for artifact in bundle.manifest.artifacts]
+    for name in bundle.manifest.files:
+        if name != GOLDEN_NAME:  # but what is nothing to run, such as the header of a C artifact
+            try:
+                bundle.read_file(name)
+                checks.append(Check(name, "ok", "as it was exported"))
+            except BundleError as error:
+                checks.append(Check(name, "failed", str(error)))
+    return checks
+
+
+def load_golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
+    content = bundle.read_file(GOLDEN_NAME)
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:  # on damaged files zipfile and numpy raise a dozen unrelated types
+        raise BundleError(f"{bundle.path}: the golden inputs cannot be read ({error})") from error
+
+
+def golden_input(artifact: Artifact, golden: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    name = TENSORS[artifact.role][0]
+    return np.ascontiguousarray(golden.get(golden_key(artifact, name), golden[name]))
+
+
+def check_artifact(
+    bundle: Bundle,
+    artifact: Artifact,
+    golden: dict[str, NDArray[Any]],
+    threads: int = 1,
+    *,
+    arena: bool = True,
+) -> tuple[Check, Engine | None]:
+    """Run one artifact on the golden inputs and compare; also return it as loaded where it is right."""
+
+    def bad(reason: object, status: str = "failed") -> tuple[Check, None]:
+        return Check(artifact.path, status, str(reason)), None
+
+    try:
+        content = bundle.read_artifact(artifact)
+        if artifact.format == "c":
+            return Check(artifact.path, "ok", "source code; its network is the int8 TFLite autoencoder"), None
+        name = next(engine for engine, kind in ENGINE_FORMATS.items() if kind == artifact.format)
+        engine = load_engine(name, content, artifact.role, threads, arena=arena)
+        batch = golden_input(artifact, golden)
+        batch = batch.reshape(len(batch), *engine.shape)
+        outputs = run_batches(engine, batch, artifact.precision, artifact.format)
+        expected = [golden[golden_key(artifact, tensor)] for tensor in TENSORS[artifact.role][1]]
+        # numpy's maximum, unlike Python's, is NaN where one of them is
+        worst = float(np.max([_difference(a, b) for a, b in zip(outputs, expected, strict=True)]))
+    except EngineError as error:
+        return bad(error, "skipped" if isinstance(error.__cause__, ImportError) else "failed")
+    except EdgeaeError as error:
+        return bad(error)
+    except KeyError as error:
+        return bad(f"the golden file has no {error}; export the bundle again")
+    except ValueError as error:
+        return bad(f"its shapes are not those of the golden file ({error})")
+    limit = GOLDEN_TOLERANCE[artifact.precision]
+    if not worst <= limit:  # so that NaN fails too
+        return bad(f"differs by {worst:.2g} of its range; at most {limit:g} is allowed")
+    return Check(artifact.path, "ok", f"differs by {worst:.2g} of its range; {limit:g} is allowed"), engine
+
+
+def _difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    reference = expected.astype(np.float64)
+    scale = float(np.abs(reference).max()) or 1.0
+    return float(np.abs(found.reshape(expected.shape) - reference).max()) / scale

@@ -1,7 +1,7 @@
-"""The command ``edgeae``: its root, and the subcommands that a device needs.
+"""The command ``edgeae``: its root, and what shows and checks a bundle.
 
-Other distributions add subcommands through the entry-point group ``edgeae.commands``. Command modules
-import at their top only what is cheap; engines and training stacks are imported when a command runs.
+All subcommands are entry points of the group ``edgeae.commands``. Their modules import at the top only what
+is cheap.
 """
 
 import errno
@@ -20,27 +20,22 @@ import msgspec
 
 from . import __version__
 from ._bundle import Bundle
+from ._bundle import verify as run_verify
 from ._engines import ENGINE_FORMATS
-from ._errors import EdgeaeError, EdgeaeWarning, FidelityError
-from ._manifest import Artifact
-from ._results import format_table
-from ._verify import verify as run_verify
+from ._errors import EdgeaeError, EdgeaeWarning, FidelityError, format_table
 
 
 class Commands(click.Group):
     """Finds its subcommands among the installed distributions and prints known errors as one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all installed subcommands."""
         return sorted(_installed())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one subcommand."""
         entry = _installed().get(cmd_name)
         return None if entry is None else entry.load()
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a subcommand; an error that the user can act on becomes a line and an exit status."""
         with warnings.catch_warnings():
             warnings.showwarning = partial(_show_warning, warnings.showwarning)
             try:
@@ -105,20 +100,12 @@ def info(bundle: Path, as_json: bool) -> None:
     click.echo(f"error: {manifest.error} in scaled units; threshold by {manifest.reference.rule}")
     click.echo()
     rows = [["artifact", "kB", "threshold", "error moves", "rank corr.", "false alarms"]]
-    rows += [_describe(artifact) for artifact in manifest.artifacts]
+    for artifact in manifest.artifacts:
+        fidelity = artifact.fidelity
+        kilobytes, threshold = f"{artifact.bytes / 1000:.1f}", f"{artifact.threshold.value:.6g}"
+        moves, alarms = f"{fidelity.error_median:.3%}", f"{fidelity.false_alarms:.2%}"
+        rows.append([artifact.path, kilobytes, threshold, moves, f"{fidelity.rank_correlation:.5f}", alarms])
     click.echo(format_table(rows))
-
-
-def _describe(artifact: Artifact) -> list[str]:
-    fidelity = artifact.fidelity
-    return [
-        artifact.path,
-        f"{artifact.bytes / 1000:.1f}",
-        f"{artifact.threshold.value:.6g}",
-        f"{fidelity.error_median:.3%}",
-        f"{fidelity.rank_correlation:.5f}",
-        f"{fidelity.false_alarms:.2%}",
-    ]
 
 
 @click.command()

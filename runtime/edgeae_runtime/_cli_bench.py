@@ -1,49 +1,20 @@
 """The command ``bench``: what each model of a bundle costs on this machine."""
 
-from itertools import chain, islice
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-import numpy as np
 
 from ._bundle import Bundle
-from ._errors import DataError, EngineError
+from ._errors import EdgeaeError, EngineError, OutputError, format_table, import_extra, progress_bar
 from ._files import check_file_target, new_file
-from ._manifest import Floats
-from ._progress import progress_bar
-from ._results import format_table
 
 if TYPE_CHECKING:
-    from ._bench import Interval, Timing
-    from ._bench_bundle import Report
+    from ._bench import Peers, Report, Timing
 
-STEPS = 1000
-"""Of the progress bar."""
-
-DATA_ROWS = 1024
-"""Read of DATA at most."""
-
-
-class Numbers(click.ParamType):  # type: ignore[type-arg]  # older versions of click have none
-    """Positive whole numbers with commas between them, each once."""
-
-    name = "numbers"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Read them."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(dict.fromkeys(int(part) for part in value.split(",")))
-        except ValueError:
-            numbers = (0,)
-        if min(numbers) < 1:
-            self.fail(f"{value!r} is not a list of positive whole numbers, such as 1,2", param, ctx)
-        return numbers
+PICTURES = (".png", ".svg", ".pdf")
 
 
 @click.command()
@@ -52,22 +23,30 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # older versions of c
     "--against", metavar="MODEL", help="A .keras file or run of the same model: TensorFlow beside it."
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all figures to this file.")
+@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Draw them to this file, a .png.")
 @click.option(
-    "--plot", "picture", type=click.Path(path_type=Path), help="Draw them to this file (.png, .svg)."
+    "--threads",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(1, 2),
+    show_default=True,
+    help="Number of threads; may be given several times, as --batch.",
 )
-@click.option("--threads", type=Numbers(), default="1,2", show_default=True, help="Numbers of threads.")
 @click.option(
-    "--batches", type=Numbers(), default="1,32,1024", show_default=True, help="Numbers of rows a call."
+    "--batch",
+    "batches",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(1, 32, 1024),
+    show_default=True,
+    help="Number of rows a call.",
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0),
     default=9.0,
     show_default=True,
     help="For all timings, besides the cold starts.",
-)
-@click.option(
-    "--data", type=click.Path(path_type=Path), help="Rows to run on instead of the bundle's golden inputs."
 )
 def bench(
     bundle: Path,
@@ -77,7 +56,6 @@ def bench(
     threads: tuple[int, ...],
     batches: tuple[int, ...],
     seconds: float,
-    data: Path | None,
 ) -> None:
     """Measure latency, memory and cold start of each scorer of a bundle here, and say which one to use.
 
@@ -88,29 +66,21 @@ def bench(
     Examples:
       edgeae bench pump.edgeae
       edgeae bench pump.edgeae --json pump.json --plot pump.png
-      edgeae bench pump.edgeae --against pump.run --threads 1 --batches 1
+      edgeae bench pump.edgeae --against pump.run --threads 1 --batch 1
     """
-    from ._bench_bundle import bench as run_bench
-    from ._bench_bundle import load_peers
-    from ._bench_plot import check_plot, plot
+    from ._bench import bench as run_bench
 
     for target in filter(None, (json_file, picture)):
         check_file_target(target)
     if picture:
-        check_plot(picture)
+        import_extra("matplotlib.figure")
+        if picture.suffix not in PICTURES:
+            raise OutputError(f"{picture}: not a picture's name; use {', '.join(PICTURES)}")
     opened = Bundle(bundle)
-    samples = _read(opened, data) if data else None
-    peers = load_peers(against, opened) if against else None
-    with progress_bar("measuring", STEPS) as bar:
-        report = run_bench(
-            opened,
-            samples,
-            threads=threads,
-            batches=batches,
-            seconds=seconds,
-            peers=peers,
-            progress=lambda share: bar.update(round(share * STEPS) - bar.pos),
-        )
+    peers = _load_peers(against, opened) if against else None
+    with progress_bar("measuring", 1 + len(batches)) as bar:
+        settings: Any = {"threads": threads, "batches": batches, "seconds": seconds, "peers": peers}
+        report = run_bench(opened, progress=lambda: bar.update(1), **settings)
     click.echo(_text(report))
     if json_file:
         with new_file(json_file) as work:
@@ -118,79 +88,62 @@ def bench(
     if not report.advice:
         raise EngineError(f"{bundle}: none of its scorers runs right here; see `edgeae verify`")
     if picture:
-        plot(report, picture)
+        _plot(report, picture)
 
 
-def _read(bundle: Bundle, path: Path) -> Floats:
-    """Return the first rows of a file, in the shape that the bundle takes."""
-    from ._samples import sample_batches
-
-    expected = bundle.manifest.input
-    parts = (samples for _, samples in sample_batches(expected, path))
-    rows = list(islice(chain.from_iterable(parts), DATA_ROWS))
-    if rows[0].size != expected.size:
-        raise DataError(f"{path}: has samples of shape {rows[0].shape}, the bundle takes {expected.shape}")
-    return np.asarray(rows, np.float32).reshape(-1, *expected.shape)
+def _load_peers(model: str, bundle: Bundle) -> "Peers":
+    """Return TensorFlow's ways to do a scorer's work, from the distribution that has them."""
+    for found in entry_points(group="edgeae.bench"):
+        peers: Peers = found.load()(model, bundle.manifest)
+        return peers
+    raise EdgeaeError("--against needs TensorFlow, which is not installed here; pip install edgeae")
 
 
 def _text(report: "Report") -> str:
-    machine = report.machine
-    parts = [f"{report.bundle} on {machine.processor}, {machine.cores} cores", _models(report)]
-    if report.timings:
-        parts.append(_timings(report.timings))
-    notes = [f"Warning: {text}" for text in report.warnings]
-    notes += [f"{rows:,} row{'s' if rows > 1 else ''} a call: {text}" for rows, text in report.advice.items()]
-    return "\n\n".join([*parts, "\n".join(notes)]).rstrip()
-
-
-def _models(report: "Report") -> str:
-    rows = [
-        ["scorer", "kB", "error moves", "p99", "rank corr.", "cold start ms", "memory MB", "anonymous MB", ""]
-    ]
+    models = [["scorer", "kB", "error moves", "p99", "rank corr.", "cold start ms", "memory MB", ""]]
     for model in report.models:
-        fidelity, cold = model.fidelity, model.cold
-        rows.append(
-            [
-                model.artifact,
-                f"{model.bytes / 1000:.1f}",
-                f"{fidelity.error_median:.3%}",
-                f"{fidelity.error_p99:.3%}",
-                f"{fidelity.rank_correlation:.5f}",
-                f"{1000 * cold.seconds:.0f}" if cold else "-",
-                f"{cold.resident / 1e6:.0f}" if cold and cold.resident else "-",
-                f"{cold.anonymous / 1e6:.0f}" if cold and cold.anonymous else "-",
-                model.reason or "",
-            ]
-        )
-    return _stripped(rows)
+        moves, cold = model.fidelity, ["-", "-"]
+        if model.cold_seconds and model.cold_bytes:
+            cold = [f"{1000 * model.cold_seconds:.0f}", f"{model.cold_bytes / 1e6:.0f}"]
+        cells = [f"{moves.error_median:.3%}", f"{moves.error_p99:.3%}", f"{moves.rank_correlation:.5f}"]
+        models.append([model.artifact, f"{model.bytes / 1000:.1f}", *cells, *cold, model.reason or ""])
+    timings = [["candidate", "rows", "threads", "p50 µs", "p90 µs", "p99 µs", "rows/s", "as fast as float32"]]
+    for timing in report.timings:
+        cells = [timing.candidate, f"{timing.rows:,}", str(timing.threads or "-")]
+        cells += [f"{value:,.1f}" for value in (timing.p50, timing.p90, timing.p99)]
+        timings.append([*cells, f"{timing.rows_per_second:,.0f}", _interval(timing)])
+    notes = [f"Warning: {text}" for text in report.warnings]
+    notes += [f"{rows:,} row{'s' * (rows > 1)} a call: {text}" for rows, text in report.advice.items()]
+    heading = f"{report.bundle} on {report.machine['processor']}, {report.machine['cores']} cores"
+    parts = [heading, format_table(models), format_table(timings), "\n".join(notes)]
+    return "\n\n".join(parts).rstrip()
 
 
-def _timings(timings: list["Timing"]) -> str:
-    rows = [
-        ["candidate", "rows", "threads", "p50 µs", "p90 µs", "p99 µs", "rows/s", "times as fast as float32"]
-    ]
-    for timing in timings:
-        faster = timing.faster
-        rows.append(
-            [
-                timing.candidate,
-                f"{timing.rows:,}",
-                str(timing.threads or "-"),
-                f"{timing.p50:,.1f}",
-                f"{timing.p90:,.1f}",
-                f"{timing.p99:,.1f}",
-                f"{timing.rows_per_second:,.0f}",
-                _interval(faster) if faster else "-",
-            ]
-        )
-    return _stripped(rows)
+def _interval(timing: "Timing") -> str:
+    if timing.faster is None:
+        return "-"
+    estimate, low, high = timing.faster
+    return "1" if low == high == 1 else f"{estimate:.3g} ({low:.3g} to {high:.3g})"
 
 
-def _interval(faster: "Interval") -> str:
-    if faster.low == faster.high == 1:
-        return "1"  # what the others are compared with
-    return f"{faster.estimate:.3g} ({faster.low:.3g} to {faster.high:.3g})"
-
-
-def _stripped(rows: list[list[str]]) -> str:
-    return "\n".join(line.rstrip() for line in format_table(rows).splitlines())
+def _plot(report: "Report", path: Path) -> None:
+    """Draw a dot at the median and a line to the 99th percentile of each candidate, by rows a call."""
+    panels = {rows: [t for t in report.timings if t.rows == rows] for rows in report.advice}
+    heights = [len(timings) + 2 for timings in panels.values()]
+    size = 9, 0.3 * sum(heights) + 0.6
+    figure: Any = import_extra("matplotlib.figure").Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(panels), squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (rows, timings) in zip(axes, panels.items(), strict=True):
+        for timing in sorted(timings, key=lambda timing: -timing.p50):
+            colour, threads = "grey", f" ({timing.threads} threads)" if timing.threads > 1 else ""
+            label = f"{timing.candidate}{threads}: {timing.p50:,.1f} µs"
+            if timing.fidelity:
+                label += f", error moves {timing.fidelity.error_median:.2%}"
+                colour = "C0" if timing.precision == "float32" else "C1"
+            axis.plot([timing.p50, timing.p99], [label, label], "o-", color=colour, markevery=[0])
+        axis.set(xscale="log", title=f"rows a call: {rows:,}")
+        axis.grid(axis="x", alpha=0.25)
+    axes[-1].set_xlabel("µs a call: dot = median, line to the 99th percentile")
+    figure.suptitle(f"{report.bundle} on {report.machine['processor']}")
+    with new_file(path) as work:
+        figure.savefig(work, dpi=130)

@@ -2,76 +2,58 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import click
 
-from ._bulk import Job, Progress, plan, results
-from ._extras import import_extra
-from ._folder import is_done, open_folder, result_paths, run_files
+from ._bulk import is_done, plan, results
+from ._errors import import_extra, progress_bar
+from ._folder import open_folder, ray_files, ray_results, result_paths, run_files
 from ._manifest import PRECISIONS
-from ._progress import progress_bar
-from ._results import FORMATS, check_output
-
-F = TypeVar("F", bound=Callable[..., Any])
+from ._samples import FORMATS, check_output
 
 _STEPS = 1000  # of the progress bar
+_PATH: Any = click.Path(path_type=Path)
+_PARAMS: list[click.Parameter] = [
+    click.Argument(["bundle"], type=_PATH),
+    click.Argument(["data"], nargs=-1, required=True, metavar="DATA...", type=_PATH),
+    click.Option(
+        ["-o", "--out"],
+        type=_PATH,
+        help="Write to this file (.npy, .csv, .jsonl or .parquet), or with several DATA to this folder; "
+        "without it JSON lines go to standard output.",
+    ),
+    click.Option(
+        ["--format", "suffix"],
+        type=click.Choice([suffix[1:] for suffix in FORMATS]),
+        help="Of the files in the folder OUT; with it, OUT is a folder for a single DATA too. [default: csv]",
+    ),
+    click.Option(
+        ["--engine"],
+        type=click.Choice(["auto", "onnxruntime", "litert", "ray"]),
+        default="auto",
+        show_default=True,
+        help="Inference engine; ray: that of auto, on the workers of a Ray cluster.",
+    ),
+    click.Option(
+        ["--precision"],
+        type=click.Choice(["auto", *PRECISIONS]),
+        default="auto",
+        show_default=True,
+        help="Which of the bundle's artifacts to run.",
+    ),
+    click.Option(
+        ["--threads"],
+        type=click.IntRange(min=1),
+        help="How many batches, or files, are worked on at once; results do not depend on it. "
+        "[default: all cores; with ray those of the cluster]",
+    ),
+]
 
 
-def _options(command: F) -> F:
-    """Add the arguments and options of both commands."""
-    for decorate in reversed(
-        [
-            click.argument("bundle", type=click.Path(path_type=Path)),
-            click.argument(
-                "data", nargs=-1, required=True, metavar="DATA...", type=click.Path(path_type=Path)
-            ),
-            click.option(
-                "-o",
-                "--out",
-                type=click.Path(path_type=Path),
-                help="Write to this file (.npy, .csv, .jsonl or .parquet), or with several DATA to this "
-                "folder; without it JSON lines go to standard output.",
-            ),
-            click.option(
-                "--format",
-                "suffix",
-                type=click.Choice([suffix[1:] for suffix in FORMATS]),
-                help="Of the files in the folder OUT; with it, OUT is a folder for a single DATA too. "
-                "[default: csv]",
-            ),
-            click.option(
-                "--engine",
-                type=click.Choice(["auto", "onnxruntime", "litert", "ray"]),
-                default="auto",
-                show_default=True,
-                help="Inference engine; ray: that of auto, on the workers of a Ray cluster.",
-            ),
-            click.option(
-                "--precision",
-                type=click.Choice(["auto", *PRECISIONS]),
-                default="auto",
-                show_default=True,
-                help="Which of the bundle's artifacts to run.",
-            ),
-            click.option(
-                "--threads",
-                type=click.IntRange(min=1),
-                help="How many batches, or files, are worked on at once; results do not depend on it. "
-                "[default: all cores; with ray those of the cluster]",
-            ),
-        ]
-    ):
-        command = decorate(command)
-    return command
-
-
-@click.command()
-@_options
+@click.command(params=[*_PARAMS])
 def embed(**options: Any) -> None:
     """Compute the embedding of each row of DATA (.csv, .parquet, .npy, .npz or IDX), in raw units.
 
@@ -88,15 +70,15 @@ def embed(**options: Any) -> None:
     _run("embed", **options)
 
 
-@click.command()
-@_options
+@click.command(params=[*_PARAMS])
 def score(**options: Any) -> None:
     """Compute the reconstruction error of each row of DATA and compare it with the threshold.
 
-    A .npy result holds the errors alone; the others also hold the threshold and the verdict. DATA may be
-    larger than memory. Where the bundle was trained on windows, each file is a series of readings, and a
-    row of the result is a window, with the number of its last reading. Run again after an interruption, it
-    goes on where it was; of several DATA it skips those that are done.
+    A .npy result holds the errors alone; the others also hold the threshold and the verdict.
+
+    DATA may be larger than memory. Where the bundle was trained on windows, each file is a series of
+    readings, and a row of the result is a window, with the number of its last reading. Run again after an
+    interruption, it goes on where it was; of several DATA it skips those that are done.
 
     \b
     Examples:
@@ -128,13 +110,15 @@ def _run(
         import_extra("pyarrow.parquet")  # said before any work
     job = plan(command, bundle, "auto" if engine == "ray" else engine, precision, out, ending)
     if engine == "ray":
-        from ._ray import ray_files, ray_results
-
         lines, files = partial(ray_results, workers=threads), partial(ray_files, workers=threads)
     else:
         threads = threads or len(os.sched_getaffinity(0))
         lines, files = partial(results, threads=threads), partial(run_files, threads=threads)
-    with _progress(command) as progress:
+    with progress_bar({"embed": "Embedding", "score": "Scoring"}[command], _STEPS) as bar:
+
+        def progress(share: float) -> None:
+            bar.update(int(share * _STEPS) - bar.pos)
+
         if out is None:
             for unit in lines(job, data[0], progress=progress):
                 sys.stdout.buffer.write(unit)
@@ -142,20 +126,9 @@ def _run(
         elif not folder:
             files(job, [(data[0], out)], progress=progress)
         else:
-            _run_folder(job, data, out, partial(files, progress=progress))
-
-
-def _run_folder(job: Job, data: tuple[Path, ...], out: Path, run: Callable[..., None]) -> None:
-    pairs = list(zip(data, result_paths(data, out, job.run.suffix), strict=True))
-    open_folder(out, job.run)
-    left = [(path, result) for path, result in pairs if not is_done(result, job.record(path))]
-    if len(left) < len(pairs):
-        click.echo(f"{out}: {len(pairs) - len(left)} of {len(pairs)} are done already", err=True)
-    run(job, left, note=True)
-
-
-@contextmanager
-def _progress(command: str) -> Iterator[Progress]:
-    label = {"embed": "Embedding", "score": "Scoring"}[command]
-    with progress_bar(label, _STEPS) as bar:
-        yield lambda share: bar.update(int(share * _STEPS) - bar.pos)
+            pairs = list(zip(data, result_paths(data, out, ending), strict=True))
+            open_folder(out, job.run)
+            left = [(path, result) for path, result in pairs if not is_done(result, job.record(path))]
+            if len(left) < len(pairs):
+                click.echo(f"{out}: {len(pairs) - len(left)} of {len(pairs)} are done already", err=True)
+            files(job, left, progress=progress)

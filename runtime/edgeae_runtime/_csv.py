@@ -1,14 +1,13 @@
-"""Reading a CSV piece by piece: numbers, and where wanted one column of times and one of labels.
-
-Memory is that of a piece, whatever the size of the file.
-"""
+"""Reading a CSV piece by piece: numbers, and where wanted one column of times and one of labels."""
 
 import csv
 import itertools
 import os
+import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +15,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._errors import DataError
-from ._times import is_time, parse_times
 
 PIECE_VALUES = 2**18
-"""Numbers read at once, about: one megabyte of float32."""
 LEAST_PIECE_ROWS = 1024
 _LOOKED_AT = 100
 """Rows from which is told what a column holds."""
 _TIME_WIDTH = 48
-"""Characters kept of a time."""
 _TOO_LARGE = 2.0**128 - 2.0**103  # the least number that float32 rounds to infinity
+_ISO_LIKE = re.compile(r"(\d{4})([-/])(\d{1,2})\2(\d{1,2})(?:[T ]+(\S.*))?", re.ASCII)
+_DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:[T ]+(\S.*))?", re.ASCII)
+_SHORT_HOUR = re.compile(r"\d:", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Some rows of a file, one after another."""
+    """Some rows of a file."""
 
     values: NDArray[Any]
     """(n, ...): float32, or integers of the type that the file holds."""
     times: NDArray[np.datetime64] | None = None
-    """(n,), ``datetime64[us]``; None where the file has no such column, or it was not asked for."""
+    """(n,), ``datetime64[us]``; None where not asked for, or not there."""
     labels: NDArray[np.object_] | None = None
     """(n,), as they stand in the file; None where not asked for."""
     read: float = 1.0
-    """Share of the file that has been read, for whoever shows progress."""
 
 
 class Csv:
     """A CSV with a header: its columns told apart, its rows read in pieces.
 
-    Unless times are asked for, all columns, or the ``columns`` named, are numbers. Otherwise a column
-    that holds dates or times is no feature but the time of the row.
+    Where times are asked for, a column that holds dates or times is no feature but the time of the row.
     """
 
     def __init__(
@@ -62,7 +59,7 @@ class Csv:
 
         Args:
             path: the file.
-            columns: the features, in this order, and which column is the time where there are several.
+            columns: the features, in this order, and the time where several columns may be it.
             label: the column of the labels.
             times: whether to look for a column of times.
             series: whether the times matter: two candidates are then an error, also where none was chosen.
@@ -74,39 +71,28 @@ class Csv:
         _, cells = next(records, (0, []))
         self.path = path
         self.header = [cell.strip() for cell in cells]
-        wanted = None if columns is None else (*columns, *([label] if label and label not in columns else []))
         if all(_number(name) is not None for name in self.header):
             found = listed(self.header)
             raise DataError(f"{path}: the first line must name the columns, found {found}; add them")
-        chosen = choose(path, self.header, wanted)
+        self.features = choose(path, self.header, columns, label)
         first_line, first = next(records, (0, []))
         if not first_line:
             raise DataError(f"{path}: has no rows; give at least one sample")
-        if label is not None and label not in self.header:
-            raise _no_column(path, [label], self.header)
         self._skip = first_line - 1
         self.label = label
         self.time: str | None = None
-        self.features = tuple(name for name in chosen if name != label)
         if times:
             rows = [first, *(cells for _, cells in itertools.islice(records, _LOOKED_AT - 1))]
             rows = [row for row in rows if len(row) == len(self.header)]
             kinds = {name: _kind_of([row[i].strip() for row in rows]) for i, name in enumerate(self.header)}
             kinds.pop(label or "", None)
             self.features, self.time = tell_apart(path, self.features, kinds, series=series)
-        if not self.features:
-            raise DataError(f"{path}: no column of numbers is left among {listed(chosen)}; choose one")
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield the rows in order.
-
-        Raises:
-            DataError: a row is of the wrong length, or a cell is not a finite number, a time, or a label.
-        """
+        """Yield the rows in order; a `DataError` names the first row that is wrong."""
         numbers = [f"f{self.header.index(name)}" for name in self.features]
         rows = max(LEAST_PIECE_ROWS, PIECE_VALUES // len(numbers))
-        # One field a column, so that numpy checks the length of each row against the header, which it does
-        # not with `usecols`; of a column that is not wanted, one character is kept.
+        # one field a column, so that numpy checks the length of each row, which it does not with `usecols`
         fields = np.dtype([("", self._kind(name)) for name in self.header])
         size = self.path.stat().st_size
         with self.path.open(encoding="utf-8-sig") as file:
@@ -150,10 +136,12 @@ class Csv:
     def _raise_first_fault(self) -> None:
         records = _records(self.path)
         next(records)
-        roles = [(name, _fault) for name in self.features]
-        roles += [(self.time, _time_fault)] if self.time is not None else []
-        roles += [(self.label, _label_fault)] if self.label is not None else []
-        wanted = [(name, self.header.index(name), check) for name, check in roles]
+        roles = [
+            *((name, _fault) for name in self.features),
+            (self.time, _time_fault),
+            (self.label, _label_fault),
+        ]
+        wanted = [(name, self.header.index(name), check) for name, check in roles if name is not None]
         for row, (line, cells) in enumerate(records, 1):
             where = f"{self.path}: row {row} (line {line})"
             if len(cells) != len(self.header):
@@ -165,13 +153,11 @@ class Csv:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names in quotes, shortened to what a terminal bears."""
     text = ", ".join(map(repr, names)) or "none"
     return text if len(text) <= 300 else f"{text[:300]} …"
 
 
 def not_finite(value: float) -> str:
-    """Say what is wrong with a number that is not finite as float32."""
     if np.isfinite(value):
         return f"{value}, which does not fit float32; rescale it or remove the row"
     return f"{value}; every value must be finite"
@@ -188,8 +174,10 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
             line = reader.line_num + 1  # not one more than before: a quoted cell may span lines
 
 
-def choose(where: object, header: list[str], columns: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the columns named, or all.
+def choose(
+    where: object, header: list[str], columns: Sequence[str] | None, label: str | None
+) -> tuple[str, ...]:
+    """Return the columns named, or all, but for that of the labels.
 
     Raises:
         DataError: one is missing, without a name, or there or in the header twice.
@@ -198,33 +186,22 @@ def choose(where: object, header: list[str], columns: Sequence[str] | None) -> t
     if twice:
         raise DataError(f"{where}: the header names column {twice[0]!r} twice; rename one")
     chosen = tuple(header if columns is None else columns)
-    missing = [name for name in chosen if name not in header]
+    missing = [name for name in dict.fromkeys((*chosen, *([label] if label else []))) if name not in header]
     if missing:
-        raise _no_column(where, missing, header)
+        raise DataError(f"{where}: has no column {listed(missing)}, found {listed(header)}; choose of these")
     if not chosen or len(set(chosen)) < len(chosen):
         raise DataError(f"{where}: chosen columns are {listed(chosen)}; name at least one, and none twice")
     if "" in chosen:
         raise DataError(f"{where}: column {header.index('') + 1} has no name; name it or choose the others")
-    return chosen
-
-
-def _no_column(where: object, missing: Sequence[str], header: Sequence[str]) -> DataError:
-    return DataError(f"{where}: has no column {listed(missing)}, found {listed(header)}; choose of these")
+    return tuple(name for name in chosen if name != label)
 
 
 def tell_apart(
     where: object, features: tuple[str, ...], kinds: Mapping[str, str], *, series: bool
 ) -> tuple[tuple[str, ...], str | None]:
-    """Find the column of times, and take it out of the features.
+    """Find the column of times, and take it out of the features; return both.
 
-    Args:
-        where: what errors call the table.
-        features: the columns chosen.
-        kinds: of each column ``number``, ``time``, or else what it holds, in words.
-        series: see `Csv`.
-
-    Returns:
-        The features, and the column of times if there is one.
+    Of each column ``kinds`` has ``number``, ``time``, or else what it holds, in words.
 
     Raises:
         DataError: several columns may be the time, or a feature is neither number nor time.
@@ -242,12 +219,13 @@ def tell_apart(
                 f"{where}: column {name!r} holds {kinds[name]}, neither numbers nor dates; name the columns "
                 f"to use with --columns, or keep it as labels with --label-column {name}"
             )
-    time = next(iter(among or times), None) if among or len(times) == 1 else None
-    return tuple(name for name in features if name not in among), time
+    rest = tuple(name for name in features if name not in among)
+    if not rest:
+        raise DataError(f"{where}: no column of numbers is left among {listed(features)}; choose one")
+    return rest, next(iter(among or times), None) if among or len(times) == 1 else None
 
 
 def _kind_of(cells: list[str]) -> str:
-    """Return a kind for `tell_apart`; a stray cell is left to the reader, which names its row."""
     if any(_number(cell) is not None for cell in cells) or not any(cells):
         return "number"
     return "time" if any(map(is_time, cells)) else f"text ({next(filter(None, cells))[:40]!r})"
@@ -256,8 +234,7 @@ def _kind_of(cells: list[str]) -> str:
 def _fault(cell: str) -> str | None:
     value = _number(cell)
     if value is None:
-        found = f": {cell[:80]!r} is not a number" if cell.strip() else " is empty"
-        return f"{found}; remove or repair the row"
+        return _label_fault(cell) or f": {cell[:80]!r} is not a number; remove or repair the row"
     return None if abs(value) < _TOO_LARGE else f" is {not_finite(value)}"
 
 
@@ -278,3 +255,44 @@ def _number(cell: str) -> float | None:
         return float(cell) if cell.strip().isascii() and "_" not in cell else None
     except ValueError:
         return None
+
+
+def parse_time(cell: str) -> datetime:
+    """Read a date, or a date with a time.
+
+    ISO 8601, the same with slashes or without leading zeros, and ``2.12.2013 21:15``. With an offset it
+    becomes UTC. ``02/12/2013`` is refused: it is February in one country and December in another.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    cell = cell.strip()
+    try:
+        time = datetime.fromisoformat(cell)
+    except ValueError:
+        time = datetime.fromisoformat(_as_iso(cell))
+    return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
+
+
+def parse_times(cells: Iterable[str]) -> NDArray[np.datetime64]:
+    return np.array([parse_time(cell) for cell in cells], "datetime64[us]")
+
+
+def is_time(cell: str) -> bool:
+    try:
+        parse_time(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _as_iso(cell: str) -> str:
+    if match := _ISO_LIKE.fullmatch(cell):
+        year, _, month, day, clock = match.groups()
+    elif match := _DAY_FIRST.fullmatch(cell):
+        day, month, year, clock = match.groups()
+    else:
+        raise ValueError(f"{cell!r} is not a date")
+    if clock and _SHORT_HOUR.match(clock):
+        clock = f"0{clock}"
+    return f"{year}-{month:0>2}-{day:0>2}" + (f"T{clock}" if clock else "")

@@ -1,7 +1,6 @@
-"""Reading samples: CSV, Parquet, .npy, .npz and IDX files become one checked array in raw units.
+"""Reading samples: CSV, Parquet, .npy, .npz and IDX files become checked arrays in raw units.
 
-Whatever is wrong with a file is told as a `DataError` of one line that names the place. Rows are
-counted from 1 everywhere, for arrays too; lines are those that an editor shows.
+What is wrong with a file is told with its place: rows are counted from 1 everywhere, lines as in an editor.
 """
 
 import gzip
@@ -12,79 +11,64 @@ import textwrap
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, NamedTuple, cast
 
 import numpy as np
 
-from ._arrays import as_samples
 from ._csv import PIECE_VALUES, Csv, Piece, listed
-from ._errors import DataError, EdgeaeError
-from ._extras import import_extra
-
-if TYPE_CHECKING:
-    from ._arrow import ArrowTable
+from ._errors import DataError, EdgeaeError, import_extra
+from ._manifest import as_samples
 
 _KNOWN = ".csv, .parquet, .npy, .npz or IDX (named …-ubyte, ….idx or …-idx3-…, plain or .gz)"
+_MORE = "more bytes follow the array"
 _IDX_NAME = re.compile(r"(-ubyte|\.idx|-idx\d-.*)(\.gz)?$")
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 MOST_AT_ONCE = 2**26
-"""Bytes of a ``.npy`` file beyond which `read_pieces` does not read it whole."""
 
 
-@dataclass(frozen=True)
-class Data:
+class Table(NamedTuple):
     """Samples in raw units."""
 
     values: np.ndarray
     """(samples, ...): finite float32, or integers of the type that the file holds; never empty."""
-
     features: tuple[str, ...] | None
     """The names of the columns of a table, in the order of ``values``; None for other files."""
 
-    labels: np.ndarray | None = None
-    """(samples,): integers or text, where a column of labels was named."""
 
-    timestamps: np.ndarray | None = None
-    """(samples,), ``datetime64[us]``: the time of a row, or of the last reading of a window."""
-
-    window: int | None = None
-    """Readings in one sample, (samples, window, channels); None where samples are no windows."""
-
-    stride: int | None = None
-    """Readings from the start of one window to the start of the next."""
-
-    segments: tuple[tuple[range, ...], ...] | None = None
-    """Of samples that lie in order of time: for each file, and in it for each uninterrupted stretch, the
-    positions at which its samples start, counted in readings of the file. None where order means nothing."""
-
-
-def read(path: Path, *, columns: Sequence[str] | None = None) -> Data:
+def read(path: Path, *, columns: Sequence[str] | None = None) -> Table:
     """Read the samples of a file, whose name tells its format.
 
     - ``.csv``: comma-separated UTF-8 text with a header line; blank lines are skipped.
-    - ``.parquet``, where pyarrow is installed: a column of dates is no feature.
+    - ``.parquet``: a column of dates is no feature.
     - ``.npy``: one array; of one dimension, it is taken as samples of one value.
     - ``.npz``: its only array, or of several the one called ``data``, else ``x``.
-    - IDX, the format of MNIST, plain or gzipped: named ``…-ubyte``, ``….idx`` or ``…-idx3-…``.
+    - IDX, the format of MNIST, plain or gzipped.
 
-    Args:
-        path: the file.
-        columns: the columns of a table to read, in this order, else all; other formats are read whole.
+    Of a table the ``columns`` are read, in this order, else all.
 
     Raises:
         DataError: the file cannot be read, or does not hold samples that are finite numbers.
     """
     with _told(path):
-        _expect_content(path)
-        return _read(path, columns)
+        features, pieces = _open(path, columns, times=False)
+        values = [piece.values for piece in pieces]
+        return Table(values[0] if len(values) == 1 else np.concatenate(values), features)
+
+
+def read_pieces(path: Path, *, columns: Sequence[str] | None = None, times: bool = False) -> Iterator[Piece]:
+    """Read a file as `read` does, but of a table or a large ``.npy`` no more than a piece is in memory.
+
+    With ``times`` the samples are readings of a series: a column of times is then no feature, and comes with
+    each piece.
+    """
+    with _told(path):
+        yield from _open(path, columns, times=times)[1]
 
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong with a file into an error of one line that names it."""
     try:
         yield
     except (EdgeaeError, GeneratorExit):
@@ -95,51 +79,25 @@ def _told(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read ({reason}); {remedy}") from error
 
 
-def read_pieces(path: Path, *, columns: Sequence[str] | None = None, times: bool = False) -> Iterator[Piece]:
-    """Read a file a piece at a time; of a table or a large ``.npy`` no more than a piece is in memory.
-
-    Args:
-        path: as for `read`.
-        columns: the columns of a table to read, in this order, else all; other formats are read whole.
-        times: whether the samples are readings of a series: a column of times is then no feature, and
-            comes with each piece.
-
-    Raises:
-        DataError: as for `read`.
-    """
-    with _told(path):
-        _expect_content(path)
-        name = path.name.lower()
-        if name.endswith(".csv"):
-            yield from Csv(path, columns, times=times, series=times).pieces()
-        elif name.endswith(".npy") and path.stat().st_size > MOST_AT_ONCE:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            array = array[:, np.newaxis] if array.ndim == 1 else array
-            rows = max(1, PIECE_VALUES // max(1, math.prod(array.shape[1:])))
-            for start in range(0, len(array), rows):
-                part = as_samples(array[start : start + rows], where=str(path), first_row=start + 1)
-                yield Piece(part, read=(start + len(part)) / len(array))
-        elif name.endswith(".parquet"):
-            yield from _open_parquet(path, columns, series=times).pieces()
-        else:
-            yield Piece(_read(path, columns).values)
-
-
-def _expect_content(path: Path) -> None:
+def _open(
+    path: Path, columns: Sequence[str] | None, *, times: bool
+) -> tuple[tuple[str, ...] | None, Iterator[Piece]]:
     if not path.is_file():
         raise DataError(f"{path}: is a folder; name a file" if path.is_dir() else f"{path}: no such file")
     if not path.stat().st_size:
         raise DataError(f"{path}: is empty (0 bytes); write it again")
-
-
-def _read(path: Path, columns: Sequence[str] | None) -> Data:
     name = path.name.lower()
     if name.endswith(".csv"):
-        table = Csv(path, columns)
-        return Data(np.concatenate([piece.values for piece in table.pieces()]), table.features)
+        table = Csv(path, columns, times=times, series=times)
+        return table.features, table.pieces()
     if name.endswith(".parquet"):
-        parquet = _open_parquet(path, columns, series=False)
-        return Data(np.concatenate([piece.values for piece in parquet.pieces()]), parquet.features)
+        import_extra("pyarrow")
+        from ._arrow import ArrowTable
+
+        parquet = ArrowTable(path, columns, label=None, series=times, where=str(path))
+        return parquet.features, parquet.pieces()
+    if name.endswith(".npy") and path.stat().st_size > MOST_AT_ONCE:
+        return None, _mapped(path)
     if name.endswith(".npy"):
         with path.open("rb") as file:
             values = _read_array(file, str(path))
@@ -149,14 +107,16 @@ def _read(path: Path, columns: Sequence[str] | None) -> Data:
         values = _read_idx(path)
     else:
         raise DataError(f"{path}: unknown kind of file, expected {_KNOWN}; convert or rename it")
-    return Data(as_samples(values, where=str(path)), None)
+    return None, iter([Piece(as_samples(values, where=str(path)))])
 
 
-def _open_parquet(path: Path, columns: Sequence[str] | None, *, series: bool) -> "ArrowTable":
-    import_extra("pyarrow")
-    from ._arrow import ArrowTable
-
-    return ArrowTable(path, columns, label=None, series=series, where=str(path))
+def _mapped(path: Path) -> Iterator[Piece]:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = array[:, np.newaxis] if array.ndim == 1 else array
+    rows = max(1, PIECE_VALUES // max(1, math.prod(array.shape[1:])))
+    for start in range(0, len(array), rows):
+        part = as_samples(array[start : start + rows], where=str(path), first_row=start + 1)
+        yield Piece(part, read=(start + len(part)) / len(array))
 
 
 def _read_npz(path: Path) -> np.ndarray:
@@ -176,7 +136,8 @@ def _read_array(file: IO[bytes], where: str) -> np.ndarray:
         if "allow_pickle" in str(error):
             raise DataError(f"{where}: holds Python objects, expected numbers; save it as float32") from error
         raise
-    _expect_end(file)
+    if file.read(1):  # reading on to the end also makes zipfile compare its checksum
+        raise ValueError(_MORE)
     return array[:, np.newaxis] if array.ndim == 1 else array
 
 
@@ -188,18 +149,12 @@ def _read_idx(path: Path) -> np.ndarray:
             raise ValueError("its first bytes are not those of an IDX file")
         if dimensions == 1:
             raise DataError(f"{path}: holds labels (one dimension), not samples; name the file of the images")
-        array = np.empty(struct.unpack(f">{dimensions}I", file.read(4 * dimensions)), _IDX_TYPES[kind])
-        rest = array.reshape(-1).view(np.uint8).data
-        while piece := file.read(min(len(rest), 1 << 20)):  # gzip holds a copy of all that is asked for
-            rest[: len(piece)] = piece
-            rest = rest[len(piece) :]
-        if rest:
-            raise EOFError(f"{len(rest)} of {array.nbytes} bytes are missing")
-        _expect_end(file)
-    return array
-
-
-def _expect_end(file: IO[bytes]) -> None:
-    # Reading on to the end also makes gzip and zipfile compare their checksums.
-    if file.read(1):
-        raise ValueError("more bytes follow the array")
+        shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+        content = file.read()
+    kind_of = np.dtype(_IDX_TYPES[kind])
+    expected = math.prod(shape) * kind_of.itemsize
+    if len(content) < expected:
+        raise EOFError(f"{expected - len(content)} of {expected} bytes are missing")
+    if len(content) > expected:
+        raise ValueError(_MORE)
+    return np.frombuffer(content, kind_of).reshape(shape).copy()  # writable

@@ -1,8 +1,7 @@
 """The inference engines, each behind the same few lines: load an artifact's bytes, run it on rows.
 
-Both are imported when the first artifact is loaded, not before. Neither gets threads of its own: they would
-cost a small model more than they give, and would not survive a fork. Many rows are shared out among
-Python's threads instead, which works because both engines let go of Python's lock while they compute.
+Neither gets threads of its own: they would cost a small model more than they give, and would not survive a
+fork. Many rows are shared out among Python's threads; both engines let go of its lock while they compute.
 """
 
 import os
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from queue import SimpleQueue
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +23,8 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 ENGINE_FORMATS: dict[str, Format] = {"onnxruntime": "onnx", "litert": "tflite"}
-"""Which artifact format each engine runs."""
 
 ENGINE_MODULES = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert"}
-"""What Python imports for each."""
 
 BATCH_ROWS = 128
 """Rows given to an engine at once: enough to be efficient, little enough for a small device's caches."""
@@ -36,29 +33,12 @@ RowRunner: TypeAlias = Callable[[NDArray[Any]], tuple[Floats, np.float32]]
 """Takes one float32 sample of any memory layout; returns its embedding and error, the caller's own."""
 
 
-class Runnable(Protocol):
-    """A loaded artifact, as far as `run_batches` needs it."""
-
-    threads: int
-    """How many calls of ``run`` may go on at once."""
-
-    def run(self, batch: Floats) -> list[Floats]:
-        """Return the role's outputs (see `TENSORS`) for a C-contiguous float32 (n, *shape), n >= 1."""
-
-    @property
-    def workers(self) -> "ThreadPoolExecutor":
-        """Threads to help the caller's own, one less than ``threads``."""
-
-
 class _Bound(NamedTuple):
-    """An artifact with fixed buffers for a fixed number of rows: write the input, run, read the outputs."""
+    """Fixed buffers: write the input, run, read the outputs."""
 
     input: Floats
     run: Callable[[], object]
     outputs: list[Floats]
-
-
-_NO_WHEELS = "it has no wheels for a 32-bit system: use the 64-bit Raspberry Pi OS (Pi 3 and later)"
 
 
 class Engine:
@@ -68,11 +48,11 @@ class Engine:
     """Shape of one input row, without the batch axis."""
 
     def __init__(self, threads: int) -> None:
-        """Take the number of threads that may run it at once."""
+        """Take the number of calls of ``run`` that may go on at once."""
         self.threads = threads
 
     def run(self, batch: Floats) -> list[Floats]:
-        """See `Runnable`."""
+        """Return the role's outputs (see `TENSORS`) for a C-contiguous float32 (n, *shape), n >= 1."""
         raise NotImplementedError
 
     def bind(self) -> _Bound:
@@ -80,12 +60,13 @@ class Engine:
         raise NotImplementedError
 
     def one_row(self, shape: tuple[int, ...]) -> RowRunner:
-        """Return the fastest way through a scorer for one sample of this shape at a time.
+        """Return the fastest way through a scorer for one sample of this shape; callers take turns.
 
-        Its buffers are bound once. Callers wait for each other: a row takes microseconds.
+        An encoder may be given too: the error is 0 then.
         """
-        rows, run, (embeddings, errors) = self.bind()
+        rows, run, (embeddings, *others) = self.bind()
         sample, embedding, lock = rows.reshape(shape), embeddings[0], Lock()
+        errors = others[0] if others else np.zeros(1, np.float32)
 
         def run_one(values: NDArray[Any]) -> tuple[Floats, np.float32]:
             with lock:
@@ -97,45 +78,39 @@ class Engine:
 
     @cached_property
     def workers(self) -> "ThreadPoolExecutor":
-        """See `Runnable`."""
+        """Threads to help the caller's own, one less than ``threads``."""
         from concurrent.futures import ThreadPoolExecutor
 
         return ThreadPoolExecutor(self.threads - 1, thread_name_prefix="edgeae")
 
 
 def load_engine(name: str, content: bytes, role: Role, threads: int, *, arena: bool = True) -> Engine:
-    """Load an artifact into the engine called ``name``.
+    """Load an artifact into the engine called ``name``; see `ENGINE_FORMATS`.
 
-    Args:
-        name: see `ENGINE_FORMATS`.
-        content: the model file.
-        role: what it is.
-        threads: how many calls may run at once; also the number that shares the rows of one call.
-        arena: whether ONNX Runtime may keep memory between calls; LiteRT knows beforehand what it needs.
+    ``threads`` calls may run at once, or share the rows of one. With ``arena`` ONNX Runtime may keep memory
+    between calls; LiteRT knows beforehand what it needs.
 
     Raises:
         EngineError: the engine is not installed, or it does not accept the artifact.
     """
     try:
-        if name == "litert":
-            return _LiteRT(content, role, threads)
-        return _OnnxRuntime(content, role, threads, arena)
+        return (_LiteRT if name == "litert" else _OnnxRuntime)(content, role, threads, arena)
     except ImportError as error:
-        package = {"onnxruntime": "edgeae-runtime", "litert": "edgeae-runtime[litert]"}[name]
-        remedy = f"pip install '{package}'" if sys.maxsize > 2**32 else _NO_WHEELS
+        remedy = f"pip install 'edgeae-runtime{'[litert]' * (name == 'litert')}'"
+        if sys.maxsize < 2**32:
+            remedy = "it has no wheels for a 32-bit system: use the 64-bit Raspberry Pi OS (Pi 3 and later)"
         raise EngineError(f"{name} is not installed here ({error}); {remedy}") from error
     except Exception as error:  # the engines raise types of their own, private ones among them
         raise EngineError(f"{name} cannot load the {role}: {_one_line(error)}") from error
 
 
 def run_batches(
-    engine: Runnable, batch: NDArray[Any], precision: Precision, file_format: Format
+    engine: Engine, batch: NDArray[Any], precision: Precision, file_format: Format
 ) -> list[NDArray[Any]]:
     """Run any number of rows, a bounded number at a time, in as many threads as the engine was given.
 
     Where the batches begin does not depend on the number of threads, so neither do the results. A dynamic
-    ONNX model takes the range of its activations over all rows of a call: a row would get another score in
-    other company. Such a model is given one row at a time.
+    ONNX model, which takes the range of its activations over all rows of a call, is given one row at a time.
 
     Raises:
         EngineError: the engine fails.
@@ -163,7 +138,6 @@ def run_batches(
 
 
 def _check_tensors(role: Role, inputs: Collection[str], outputs: Collection[str]) -> None:
-    """Refuse a model that was made for another role."""
     wanted, wanted_outputs = TENSORS[role]
     if wanted not in inputs or not {*wanted_outputs} <= {*outputs}:
         found = ", ".join([*inputs, *outputs])
@@ -171,7 +145,7 @@ def _check_tensors(role: Role, inputs: Collection[str], outputs: Collection[str]
 
 
 def _address(array: Floats) -> int:
-    """Return where an array lies in memory; its ``ctypes`` says the same, and has that imported."""
+    """Return where an array lies in memory; its ``ctypes`` says the same, and has to be imported."""
     address: int = array.__array_interface__["data"][0]
     return address
 
@@ -181,10 +155,8 @@ def _one_line(error: Exception) -> str:
 
 
 class _OnnxRuntime(Engine):
-    """ONNX Runtime on CPU. Its sessions may be called by several threads at once."""
-
     def __init__(self, content: bytes, role: Role, threads: int, arena: bool) -> None:
-        # its Linux builds report usage to their maker; a device in the field must not
+        # its Linux builds report usage to their maker
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
@@ -193,7 +165,7 @@ class _OnnxRuntime(Engine):
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
-        options.log_severity_level = 3  # errors only: hints about other devices do not help here
+        options.log_severity_level = 3  # errors only
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         inputs = session.get_inputs()
         _check_tensors(role, [i.name for i in inputs], [o.name for o in session.get_outputs()])
@@ -220,7 +192,7 @@ class _OnnxRuntime(Engine):
 
 @contextmanager
 def _native_messages_muted() -> Iterator[None]:
-    """Keep native code from writing to standard error, which no setting of LiteRT does."""
+    """Keep native code from writing to standard error."""
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -232,9 +204,9 @@ def _native_messages_muted() -> Iterator[None]:
 
 
 class _LiteRT(Engine):
-    """LiteRT (formerly TensorFlow Lite): one interpreter for each call that may go on at once."""
+    """One interpreter for each call that may go on at once."""
 
-    def __init__(self, content: bytes, role: Role, threads: int) -> None:
+    def __init__(self, content: bytes, role: Role, threads: int, arena: bool) -> None:
         super().__init__(threads)
         self._content, self._role = content, role
         first = _Interpreter(content, role)
@@ -257,7 +229,7 @@ class _LiteRT(Engine):
 
 
 class _Interpreter:
-    """One LiteRT interpreter, for one thread at a time."""
+    """For one thread at a time."""
 
     def __init__(self, content: bytes, role: Role) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -278,7 +250,6 @@ class _Interpreter:
         self._rows = 0
 
     def _resize(self, rows: int) -> None:
-        """Lay out the buffers for this many rows, which takes some microseconds."""
         if rows != self._rows:
             self._interpreter.resize_tensor_input(self._input, (rows, *self.shape))
             self._interpreter.allocate_tensors()
@@ -294,19 +265,20 @@ class _Interpreter:
     def bind(self, rows: int) -> _Bound:
         """Return the interpreter's own buffers; it must not be used in another way afterwards.
 
-        The public ``invoke`` refuses to run while views of the buffers exist, since a buffer might move.
-        These do not: a buffer that is there before the first run was laid out beforehand, for good.
+        The public ``invoke`` refuses to run while views of buffers exist, which might move. Those that are
+        there before the first run do not.
         """
         self._resize(rows)
         return self._bind_views() or self._bind_copies(rows)
 
-    def _bind_views(self) -> _Bound | None:
-        native = self._interpreter._interpreter
+    def _bind_views(self) -> _Bound | None:  # a function of its own: where it fails, no view may outlive it
         try:
+            native = self._interpreter._interpreter
+            run = native.Invoke
             views = [native.tensor(native, index) for index in (self._input, *self._outputs)]
-        except ValueError:  # an output is laid out while it runs
+        except (AttributeError, ValueError):  # another LiteRT; an output that is laid out while it runs
             return None
-        return _Bound(views[0], native.Invoke, views[1:])
+        return _Bound(views[0], run, views[1:])
 
     def _bind_copies(self, rows: int) -> _Bound:
         batch = np.zeros((rows, *self.shape), np.float32)

@@ -1,24 +1,19 @@
-"""Every error that edgeae raises on purpose.
+"""What a person is told: every error that edgeae raises on purpose, a progress bar, and tables."""
 
-::
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
-    EdgeaeError            a user can act on it; the command line prints it as one line
-    ├── DataError          the numbers handed in: shape, type, NaN, a file that cannot be read
-    ├── BundleError        the bundle: missing, truncated, altered, newer than this runtime
-    ├── EngineError        the inference engine: not installed, or it failed on an artifact
-    ├── OutputError        where a result should go: exists already, cannot be written
-    └── FidelityError      an artifact does not say what the float model says (exit status 3)
-"""
+_EXTRAS = {"matplotlib": "plot", "paho": "mqtt", "pyarrow": "parquet", "ray": "ray"}
 
 
 class EdgeaeError(Exception):
-    """Base of all errors that a user can act on.
-
-    The message says what was expected, what was found, where, and the remedy. ``exit_status`` is
-    what the command line exits with.
-    """
+    """Base of all errors that a user can act on; the command line prints its message as one line."""
 
     exit_status: int = 1
+    """What the command line exits with."""
 
 
 class DataError(EdgeaeError):
@@ -38,10 +33,41 @@ class OutputError(EdgeaeError):
 
 
 class FidelityError(EdgeaeError):
-    """An artifact's outputs differ from the reference by more than the limits allow."""
+    """An artifact's outputs differ from the reference by more than the limits allow (exit status 3)."""
 
     exit_status = 3
 
 
 class EdgeaeWarning(UserWarning):
     """Something works but is probably not what the user wants; the command line prints it as a line."""
+
+
+def import_extra(name: str) -> Any:
+    """Import a module of an optional package, or say which extra installs it."""
+    package = name.partition(".")[0]
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise EdgeaeError(
+            f"{package} is not installed here ({error}); pip install 'edgeae-runtime[{_EXTRAS[package]}]'"
+        ) from error
+
+
+def progress_bar(
+    label: str, length: int, show: Callable[[Any], str] | None = None
+) -> AbstractContextManager[Any]:
+    """Return click's bar on standard error, silent where that is no terminal; ``show`` makes its text."""
+    import click
+
+    hidden = not sys.stderr.isatty()
+    return click.progressbar(length=length, label=label, item_show_func=show, hidden=hidden, file=sys.stderr)
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as aligned text: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+    return "\n".join(lines)

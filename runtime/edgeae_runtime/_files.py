@@ -13,14 +13,10 @@ from ._errors import OutputError
 def check_target(path: Path, *, force: bool, mark: str | None = None) -> None:
     """Refuse a target that exists, unless forced, or whose parent does not exist.
 
-    Args:
-        path: what will be written.
-        force: whether it may replace what is there.
-        mark: a file or folder without which a folder is none of ours, so that not even force replaces it.
+    A folder without the file ``mark`` is none of ours, so that not even force replaces it.
 
     Raises:
-        OutputError: the target exists and ``force`` is false, it is somebody else's folder, or its
-            parent is not a folder.
+        OutputError: which of these it is.
     """
     # the functions of os.path, unlike Path's methods, do not raise where the name itself is refused
     if os.path.lexists(path) and not force:
@@ -32,11 +28,6 @@ def check_target(path: Path, *, force: bool, mark: str | None = None) -> None:
 
 
 def check_file_target(path: Path) -> None:
-    """Refuse the name of a file whose parent does not exist, or that is a folder.
-
-    Raises:
-        OutputError: which of the two it is.
-    """
     check_target(path, force=True)
     if os.path.isdir(path):
         raise OutputError(f"{path}: is a folder; name a file")
@@ -44,10 +35,7 @@ def check_file_target(path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path, *, force: bool = False, mark: str | None = None) -> Iterator[Path]:
-    """Yield an empty folder that takes the name ``path`` when the block ends well.
-
-    The work is done in a hidden folder beside the target and then renamed, so a reader sees the old
-    content or the new one, never a mixture; on an error the target is left as it was.
+    """Yield an empty folder beside ``path`` that takes its name when the block ends well.
 
     Raises:
         OutputError: see `check_target`; also where the file system refuses a write (disk full).
@@ -79,11 +67,7 @@ def new_folder(path: Path, *, force: bool = False, mark: str | None = None) -> I
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to, which replaces ``path`` when the block ends well.
-
-    Raises:
-        OutputError: the parent is not a folder, or the file system refuses a write (disk full).
-    """
+    """Yield a path to write to, which replaces ``path`` when the block ends well; errors as `new_folder`."""
     check_file_target(path)
     target = path.absolute()
     with named_disk_errors(path):
@@ -101,7 +85,6 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def named_disk_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal into an error that names the target."""
     try:
         yield
     except OSError as error:
@@ -111,7 +94,6 @@ def named_disk_errors(path: Path) -> Iterator[None]:
 
 
 def _flush(path: Path) -> None:
-    """Have the kernel put a file or folder on the disk before anything is renamed over it."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

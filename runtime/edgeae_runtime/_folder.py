@@ -1,149 +1,107 @@
-"""Many files through a bundle: a folder with one result a file, by several processes.
+"""Many files through a bundle: by several processes, or on the workers of a Ray cluster.
 
-Beside a result ``NAME`` lies ``.NAME.done``, which says of which input it is; a later run does what is left.
+On Ray one task reads each file and cuts it into the same units; each worker has the bundle loaded; results
+come back here in order. Bundle and files must be there under the same path on every machine.
 """
 
 import itertools
+import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from ._bulk import FOLDER_RECORD, Job, Progress, Run, read_run, run_file
-from ._errors import EdgeaeWarning, OutputError
-from ._files import check_target, named_disk_errors, new_folder
+from ._bulk import FOLDER_RECORD, Job, Run, Worker, read_run, resumable, run_file, saved
+from ._engines import _native_messages_muted
+from ._errors import EdgeaeError, EdgeaeWarning, OutputError, import_extra
+from ._files import check_target, new_folder
+from ._samples import Progress, sample_units
 
 _SHOWN_EVERY = 0.5  # seconds
+_BLOCK_BYTES = 2**22
+"""Of what Ray moves at once: about one unit of work, so that all workers get some."""
 _shares: Any = None  # in a worker process: of each file, the share that has been read
 
 
 def result_paths(files: Sequence[Path], out: Path, suffix: str) -> list[Path]:
-    """Return where the result of each file goes.
-
-    Raises:
-        OutputError: two would be one.
-    """
-    paths = [out / f"{file.stem}{suffix}" for file in files]
-    counts = Counter(paths)
-    for file, path in zip(files, paths, strict=True):
-        if counts[path] > 1:
+    found: dict[Path, Path] = {}
+    for file in files:
+        path = out / f"{file.stem}{suffix}"
+        if path in found:
             raise OutputError(
-                f"{path}: would be the result of {file} and of another; rename one, or use two folders"
+                f"{path}: would be the result of {found[path]} and of another; rename one, or use two folders"
             )
-    return paths
+        found[path] = file
+    return list(found)
 
 
 def open_folder(out: Path, run: Run) -> None:
-    """Make a folder for the results of a run, or see that it is one.
-
-    Raises:
-        OutputError: it holds something else, or results of another run.
-    """
+    """Make a folder for the results of a run, or see that it is one."""
     check_target(out, force=True, mark=FOLDER_RECORD)
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is a file; the results of several files need a folder")
-    before = read_run(out)
-    if before is not None and before != run:
-        fields = [name for name in Run.__struct_fields__ if getattr(before, name) != getattr(run, name)]
-        raise OutputError(
-            f"{out}: holds results that differ in {', '.join(fields)}; choose another folder, or remove it"
-        )
-    if before is None and out.is_dir() and os.listdir(out):
-        raise OutputError(f"{out}: its {FOLDER_RECORD} cannot be read; choose another folder")
-    if before is None:
+    if not out.exists() or not os.listdir(out):
         with new_folder(out, force=True, mark=FOLDER_RECORD) as fresh:
             (fresh / FOLDER_RECORD).write_bytes(msgspec.json.encode(run))
+        return
+    before = read_run(out)
+    if before is None:
+        raise OutputError(f"{out}: its {FOLDER_RECORD} cannot be read; choose another folder")
+    differs = [name for name in Run.__struct_fields__ if getattr(before, name) != getattr(run, name)]
+    if differs:
+        raise OutputError(
+            f"{out}: holds results that differ in {', '.join(differs)}; choose another folder, or remove it"
+        )
 
 
-def is_done(out: Path, record: bytes) -> bool:
-    """Tell whether a result is there, whole, and of this record."""
-    try:
-        return _done(out).read_bytes() == record + b"\n%d\n" % out.stat().st_size
-    except OSError:
-        return False
+def run_files(job: Job, files: Sequence[tuple[Path, Path]], *, threads: int, progress: Progress) -> None:
+    """Make the result of each input, in a process of its own, or one by one with threads.
 
-
-def mark_done(out: Path, record: bytes) -> None:
-    """Note beside a result of which record it is."""
-    with named_disk_errors(out):  # half of it is as good as none
-        _done(out).write_bytes(record + b"\n%d\n" % out.stat().st_size)
-
-
-def _done(out: Path) -> Path:
-    return out.with_name(f".{out.name}.done")
-
-
-def run_files(
-    job: Job,
-    files: Sequence[tuple[Path, Path]],
-    *,
-    threads: int,
-    progress: Progress,
-    note: bool = False,
-) -> None:
-    """Make the results of several files, each by a process of its own, or of one by threads.
-
-    Args:
-        job: what to do.
-        files: each input, and where its result goes.
-        threads: how many processes; where there are fewer files, each has several threads.
-        progress: told which share of all bytes has been read.
-        note: whether to `mark_done`.
-
-    Raises:
-        DataError, OutputError: see `run_file`; of the first file that fails. Those under way are finished.
+    Where there are fewer files than threads, each process has several. Of the first that fails the error is
+    raised; those under way are finished.
     """
-    sizes = [path.stat().st_size if path.is_file() else 0 for path, _ in files]
-    shares: Any = [0.0] * len(files)
-
-    def show() -> None:
-        progress(sum(share * size for share, size in zip(shares, sizes, strict=True)) / (sum(sizes) or 1))
-
+    sizes = np.array([path.stat().st_size if path.is_file() else 0 for path, _ in files])
+    weights = sizes / (sizes.sum() or 1)
     processes = min(threads, len(files))
     if processes <= 1:
-        for place, (path, out) in enumerate(files):
+        before = 0.0
+        for (path, out), weight in zip(files, weights.tolist(), strict=True):
 
-            def share_read(share: float, place: int = place) -> None:
-                shares[place] = share
-                show()
+            def show(share: float, before: float = before, weight: float = weight) -> None:
+                progress(before + share * weight)
 
-            _one(job, path, out, threads, share_read, note)
+            run_file(job, path, out, threads=threads, progress=show)
+            before += weight
         return
     context = multiprocessing.get_context("spawn")  # engines do not survive a fork
     shares = context.Array("d", len(files), lock=False)
     with ProcessPoolExecutor(processes, context, _begin, (shares,)) as pool:
-        futures = [
-            pool.submit(_in_process, job, path, out, threads // processes, place, note)
+        left: Iterable[Future[list[str]]] = [
+            pool.submit(_in_process, job, path, out, threads // processes, place)
             for place, (path, out) in enumerate(files)
         ]
-        left: Iterable[Future[list[str]]] = futures
         try:
             while left:
                 done, left = wait(left, _SHOWN_EVERY, FIRST_EXCEPTION)
-                show()
+                progress(float(np.dot(shares, weights)))
                 for message in itertools.chain.from_iterable(future.result() for future in done):
                     warnings.warn(message, EdgeaeWarning, stacklevel=2)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _one(job: Job, path: Path, out: Path, threads: int, progress: Progress, note: bool) -> None:
-    record = job.record(path)
-    run_file(job, path, out, threads, progress)
-    if note:
-        mark_done(out, record)
-
-
 def _begin(shares: Any) -> None:
-    """Start a worker process: it ends with its parent, however that ends, and without a word."""
+    """Start a worker process: it ends with its parent, however that ends."""
     global _shares
     _shares = shares
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -157,12 +115,111 @@ def _begin(shares: Any) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _in_process(job: Job, path: Path, out: Path, threads: int, place: int, note: bool) -> list[str]:
-    """Do one file; return the warnings."""
+def _in_process(job: Job, path: Path, out: Path, threads: int, place: int) -> list[str]:
 
     def progress(share: float) -> None:
         _shares[place] = share
 
     with warnings.catch_warnings(record=True, action="always", category=EdgeaeWarning) as caught:
-        _one(job, path, out, threads, progress, note)
+        run_file(job, path, out, threads=threads, progress=progress)
     return [str(warning.message) for warning in caught]
+
+
+def ray_results(job: Job, path: Path, *, workers: int | None, progress: Progress) -> Iterator[bytes]:
+    for _, read, unit in _units(job, [(path, 0)], workers):
+        progress(read)
+        yield unit
+
+
+def ray_files(
+    job: Job, files: Sequence[tuple[Path, Path]], *, workers: int | None, progress: Progress
+) -> None:
+    """Do as `run_files` with ``workers`` of a cluster, None for one on each CPU."""
+    records = [job.record(path) for path, _ in files]
+    todo = [(path, saved(out, r)[0]) for (path, out), r in zip(files, records, strict=True)]
+    units = _units(job, todo, workers)
+    for place, of_file in itertools.groupby(units, key=lambda unit: unit[0]):
+        out = files[place][1]
+        with resumable(out, records[place]) as partial:
+            if partial.units != todo[place][1]:
+                raise EdgeaeError(f"{out}: was changed by another process; start again")
+            for _, read, unit in of_file:
+                partial.append(unit)
+                progress((place + read) / len(files))
+
+
+def _units(
+    job: Job, files: Sequence[tuple[Path, int]], workers: int | None
+) -> Iterator[tuple[int, float, bytes]]:
+    """Yield a file's place, the share of it that was read, and a unit's result; b"" at the end of each."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its maker otherwise
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what is an error for the user is raised
+    ray, data = import_extra("ray"), import_extra("ray.data")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if not ray.is_initialized():
+        with _native_messages_muted():  # it tells that the level was set
+            ray.init(log_to_driver=False, logging_level="error")
+    context = data.DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    context.target_max_block_size = _BLOCK_BYTES
+    context.enable_progress_bars = context.print_on_execution_start = False
+    job = replace(job, bundle=job.bundle.absolute())  # a worker has a folder of its own
+    items = [{"row": pickle.dumps((i, path.absolute(), skip))} for i, (path, skip) in enumerate(files)]
+    workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    with data.DataContext.current(context):
+        found = (
+            data.from_items(items, override_num_blocks=len(items))
+            .map_batches(_read, batch_size=1, fn_args=(job,), num_cpus=0)  # the workers have all CPUs
+            .map_batches(
+                _RayWorker,
+                batch_size=1,
+                fn_constructor_args=(job,),
+                compute=data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+                num_cpus=1,
+            )
+        )
+        try:
+            for row in found.iter_rows():
+                place, read, unit, told = pickle.loads(row["row"])
+                for problem in told:
+                    if not isinstance(problem, EdgeaeWarning):
+                        raise problem
+                    warnings.warn(problem, stacklevel=2)
+                yield place, read, unit
+        except ray.exceptions.RayError as error:
+            reason = " ".join(str(error).split())
+            raise EdgeaeError(f"Ray failed: {reason[-300:]}") from error
+
+
+def _row(*values: Any) -> dict[str, list[bytes]]:
+    return {"row": [pickle.dumps(values)]}
+
+
+def _read(batch: dict[str, Any], job: Job) -> Iterator[dict[str, list[bytes]]]:
+    place, path, skip = pickle.loads(batch["row"][0])
+    read = [0.0]
+    with warnings.catch_warnings(record=True, action="always", category=EdgeaeWarning) as caught:
+        try:
+            units = enumerate(sample_units(job.input, path, read.append))
+            for numbered in itertools.islice(units, skip, None):
+                yield _row(place, path, read[-1], numbered, [])
+            yield _row(place, path, 1.0, None, [warning.message for warning in caught])
+        except EdgeaeError as error:
+            yield _row(place, path, 1.0, None, [error])
+
+
+class _RayWorker:
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._worker: Worker | None = None  # loaded where an error can be told
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        place, path, read, numbered, told = pickle.loads(batch["row"][0])
+        result = b""
+        if numbered is not None:
+            try:
+                self._worker = self._worker or Worker(self._job)
+                result = self._worker(numbered[1], path, first=numbered[0] == 0)
+            except EdgeaeError as error:
+                told = [error]
+        return _row(place, read, result, told)

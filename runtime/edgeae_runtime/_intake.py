@@ -2,63 +2,150 @@
 
 A reading that is delivered twice is scored once. It is known by its ``seq``, by its time (to the stream it is
 late), or, where it has neither, by what the broker says of the message.
+
+What must not be forgotten, results until they are delivered and the state, is in an SQLite database. Both are
+of one transaction, flushed to the disk: they cannot disagree, whenever the power fails.
 """
 
 import math
+import sqlite3
 import time
 import zlib
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ._errors import DataError
+from ._errors import DataError, OutputError
 from ._manifest import Threshold
-from ._metrics import Metrics
-from ._readings import Parser, Reading
-from ._sources import Lines, Position
+from ._readings import Lines, Parser, Position, Reading
+from ._service import Log
 from ._stream import Stream, StreamResult
 
 if TYPE_CHECKING:
     from ._autoencoder import Autoencoder
 
+_TABLES = """
+PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+CREATE TABLE IF NOT EXISTS result (sequence INTEGER PRIMARY KEY, payload BLOB);
+CREATE TABLE IF NOT EXISTS kept (
+    id INTEGER PRIMARY KEY, last DEFAULT 0, sent DEFAULT 0, state BLOB,
+    client DEFAULT (lower(hex(randomblob(6))))
+);
+INSERT OR IGNORE INTO kept (id) VALUES (1);
+"""
 REPEATS = 10_000
 """A ``seq`` not above the last one is of a reading that was sent again, unless so many come in a row: brokers
 were seen to send a thousand again after a restart…"""
 ANEW = 1000
 """…and unless it is 0 or 1, so far behind: who sends it has been restarted and counts anew."""
-QUIET_SECONDS = 10.0
+RESENT_SECONDS = 60.0
+"""So long after a connection was made, a time not after the last one is of a reading that was sent again. The
+stream alone would take a hundred such for a clock that was set back."""
 RECENT = 64
 """Messages remembered, to know those that the broker delivers again; see `_mqtt.RECEIVE_MAXIMUM`."""
 
 
-class Log:
-    """Tells of events, a line each."""
+class Spool:
+    """A folder with a database, for one process at a time.
 
-    def __init__(self, write: Callable[[str], object]) -> None:
-        """Write lines to where ``write`` does."""
-        self._write = write
-        self._last, self._count = -math.inf, 0
+    When the results that wait grow beyond ``limit`` (bytes), the oldest go.
+    """
 
-    def __call__(self, text: str) -> None:
-        """Tell of an event."""
-        self._write(text)
+    last: int
+    """Sequence number of the last result."""
+    sent: int
+    """All up to this one are delivered; up to `taken`, on their way."""
+    state: bytes | None
+    """As it was appended last; also by the process before."""
+    client: str
+    """Made at random once."""
 
-    def now_and_then(self, text: str) -> None:
-        """Tell of something that may come with every reading, but not each time."""
-        self._count += 1
-        if time.monotonic() - self._last >= QUIET_SECONDS:
-            more = f" ({self._count} such since the last line)" if self._count > 1 else ""
-            self._write(f"{text}{more}")
-            self._last, self._count = time.monotonic(), 0
+    def __init__(self, folder: Path, *, limit: int = 64 << 20) -> None:
+        """Open the folder, or make it, and read where the last process came to.
+
+        Raises:
+            OutputError: another process uses it, or it cannot be written to.
+        """
+        self.folder, self._limit = folder, limit
+        self.dropped = 0
+        """Results that were given up undelivered, because there were too many."""
+        with self._named_errors():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._base = sqlite3.connect(folder / "spool.db", timeout=0)
+            try:
+                self._base.executescript(_TABLES)
+                found = self._base.execute("SELECT last, sent, state, client FROM kept").fetchone()
+                (self._bytes,) = self._base.execute("SELECT total(length(payload)) FROM result").fetchone()
+            except sqlite3.Error:
+                self._base.close()
+                raise
+        self.last, self.sent, self.state, self.client = found
+        self.taken = self.sent
+
+    @property
+    def depth(self) -> int:
+        """Results that wait to be delivered."""
+        return self.last - self.sent
+
+    def append(self, results: list[bytes], state: bytes) -> None:
+        """Put results, numbered from `last` + 1, and a state on the disk; they are there on return.
+
+        Raises:
+            OutputError: the disk refuses it; what was there before stays.
+        """
+        last, sent, size = self.last + len(results), self.sent, self._bytes + sum(map(len, results))
+        with self._named_errors(), self._base as base:
+            base.executemany("INSERT INTO result VALUES (?, ?)", enumerate(results, self.last + 1))
+            for number, length in base.execute(
+                "SELECT sequence, length(payload) FROM result ORDER BY sequence"
+            ):
+                if number > sent and size <= self._limit:
+                    break
+                sent, size = max(sent, number), size - length
+            base.execute("DELETE FROM result WHERE sequence <= ?", (sent,))
+            base.execute("UPDATE kept SET last = ?, sent = ?, state = ?", (last, sent, state))
+        self.dropped += sent - self.sent
+        self.last, self.sent, self.state, self._bytes = last, sent, state, size
+        self.taken = max(self.taken, sent)
+
+    def take(self) -> tuple[int, bytes] | None:
+        """Return number and JSON of the next result to deliver, in order, each once, or None."""
+        if self.taken >= self.last:
+            return None
+        query = "SELECT sequence, payload FROM result WHERE sequence > ? ORDER BY sequence"
+        with self._named_errors():
+            sequence, payload = self._base.execute(query, (self.taken,)).fetchone()
+        self.taken = sequence
+        return sequence, payload
+
+    def mark_sent(self, sequence: int) -> None:
+        """Note that all up to this one have been delivered; it is on the disk after the next `append`."""
+        self.sent = max(self.sent, sequence)
+
+    def close(self) -> None:
+        """Let another process use the folder."""
+        self._base.close()
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            why = "another edgeae watch is using it; stop that one, or choose another --state"
+            why = why if "locked" in str(error) else f"cannot be written ({error})"
+            raise OutputError(f"{self.folder}: {why}") from None
 
 
-class _Kept(msgspec.Struct, kw_only=True):
+class _Kept(msgspec.Struct):
     """What outlives a restart."""
 
-    stream: msgspec.Raw
+    stream: msgspec.Raw = msgspec.Raw()
     seq: int | None = None
     """Of the last reading."""
     time: datetime | None = None
@@ -66,7 +153,7 @@ class _Kept(msgspec.Struct, kw_only=True):
     recent: list[int] = []
     """The last messages: id and checksum of the payload."""
     position: Position | None = None
-    """In the followed file."""
+    """In the followed file, of what was taken so far."""
 
 
 class Intake:
@@ -75,77 +162,62 @@ class Intake:
     def __init__(
         self,
         autoencoder: "Autoencoder",
-        *,
         threshold: float | Threshold,
         settings: dict[str, Any],
+        *,
         embedding: bool,
-        metrics: Metrics,
+        metrics: dict[str, float],
         log: Log,
     ) -> None:
-        """Start with nothing remembered; see `restore`.
-
-        Args:
-            autoencoder: what scores.
-            threshold: see `Autoencoder.stream`.
-            settings: the other arguments of `Autoencoder.stream`.
-            embedding: whether it is part of a result.
-            metrics: what to count in.
-            log: told of events.
+        """Start with nothing remembered; see `restore`. The first three are of `Autoencoder.stream`.
 
         Raises:
             DataError: a setting is out of range.
         """
-        self._autoencoder, self._threshold, self._settings = autoencoder, threshold, settings
-        self._embedding, self._metrics, self._log = embedding, metrics, log
+        self._settings, self._embedding, self._metrics, self._log = settings, embedding, metrics, log
         self.results: list[bytes] = []
         """JSON, to be taken away by the caller."""
-        self.position: Position | None = None
-        """In the followed file, of what was taken so far."""
+        self.connected = -math.inf
+        """When the last connection to a broker was made, by `time.monotonic`."""
         self._parser = Parser(autoencoder.manifest.input)
-        self._stream = self._new_stream(None)
-        self._seq: int | None = None
+        self._kept = _Kept()
         self._repeats = 0
-        self._time: datetime | None = None
-        self._recent: deque[int] = deque(maxlen=RECENT)
-        self._counted = (0, 0, 0)
         self._drift: str | None = None
+        self._run(autoencoder, threshold, None)
 
-    def _new_stream(self, state: bytes | None) -> Stream:
-        return self._autoencoder.stream(threshold=self._threshold, state=state, **self._settings)
+    def _run(self, autoencoder: "Autoencoder", threshold: float | Threshold, state: bytes | None) -> None:
+        self._stream: Stream = autoencoder.stream(threshold=threshold, state=state, **self._settings)
+        self._running = autoencoder, threshold
+        self._counted = {
+            name: self._metrics[f"{name}_total"] for name in ("late", "missing", "interruptions")
+        }
 
     def state(self) -> bytes:
         """Return all that outlives a restart, as JSON: also the open window."""
-        return msgspec.json.encode(
-            _Kept(
-                stream=msgspec.Raw(self._stream.state(window=True)),
-                seq=self._seq,
-                time=self._time,
-                recent=list(self._recent),
-                position=self.position,
-            )
-        )
+        self._kept.stream = msgspec.Raw(self._stream.state(window=True))
+        return msgspec.json.encode(self._kept)
+
+    @property
+    def position(self) -> Position | None:
+        """Return where in the followed file the lines so far end."""
+        return self._kept.position
 
     def restore(self, state: bytes, sequence: int, *, keep_window: bool) -> None:
-        """Go on where another one was. If its state cannot be read, at least the numbers go on.
+        """Go on from another one's `state`; if it cannot be read, at least from the number ``sequence``.
 
-        Args:
-            state: from `state`.
-            sequence: the number of the last result.
-            keep_window: whether even a reading without a time continues the open window.
+        ``keep_window``: whether even a reading without a time continues the open window.
         """
         try:
             kept = msgspec.json.decode(state, type=_Kept)
-            stream = bytes(kept.stream)
+            stream = msgspec.json.decode(kept.stream)
             if not keep_window and kept.time is None:
-                stream = msgspec.json.encode({**msgspec.json.decode(stream), "open": None})
-            self._stream = self._new_stream(stream)
-        except (msgspec.DecodeError, ValueError, DataError) as error:
-            self._log(f"starts anew, but for the sequence number ({error})")
-            fresh = msgspec.json.decode(self._stream.state())
-            self._stream = self._new_stream(msgspec.json.encode({**fresh, "sequence": sequence}))
-            return
-        self._seq, self._time, self.position = kept.seq, kept.time, kept.position
-        self._recent.extend(kept.recent)
+                stream["open"] = None
+            self._run(*self._running, msgspec.json.encode(stream))
+            self._kept = kept
+        except (ValueError, DataError) as error:
+            self._log.tell(f"starts anew, but for the sequence number ({error})")
+            stream = {**msgspec.json.decode(self._stream.state()), "sequence": sequence}
+            self._run(*self._running, msgspec.json.encode(stream))
 
     def swap(self, autoencoder: "Autoencoder", threshold: float | Threshold) -> str | None:
         """Go on with another bundle or threshold, open window and all; return what is new.
@@ -153,18 +225,12 @@ class Intake:
         Raises:
             EdgeaeError: it does not fit, and nothing has changed.
         """
-        if autoencoder is self._autoencoder and threshold == self._threshold:
+        before, own = self._running
+        if autoencoder is before and threshold == own:
             return None
         self.count()
-        what = "threshold" if autoencoder is self._autoencoder else "bundle"
-        before = self._autoencoder, self._threshold
-        self._autoencoder, self._threshold = autoencoder, threshold
-        try:
-            self._stream = self._new_stream(self._stream.state(window=True))
-        except Exception:
-            self._autoencoder, self._threshold = before
-            raise
-        self._counted = (0, 0, 0)
+        self._run(autoencoder, threshold, self._stream.state(window=True))
+        what = "threshold" if autoencoder is before else "bundle"
         return f"{what}; the threshold is {self._stream.threshold:.6g}"
 
     def take_lines(self, chunk: Lines, between: Callable[[], object]) -> None:
@@ -173,48 +239,49 @@ class Intake:
         Raises:
             DataError: a first line that is neither JSON nor a header that fits.
         """
-        lines = chunk.lines
-        if chunk.first is not None and self._parser.begin(chunk.first) and chunk.is_start:
-            lines = lines[1:]
-        for line in lines:
-            if line.strip():
+        if chunk.first is not None:
+            self._parser.begin(chunk.first)
+        for line in chunk.lines:
+            if line.strip() and line != self._parser.header:
                 self._take(line)
             between()
-        self.position = chunk.position
+        self._kept.position = chunk.position
 
     def take_message(self, payload: bytes, mid: int, is_repeat: bool) -> None:
         """Take an MQTT message: its payload, its id, and whether it may have been delivered before."""
         key = mid << 32 | zlib.crc32(payload)
-        if is_repeat and key in self._recent:
-            self._metrics.repeated_total += 1
+        if is_repeat and key in self._kept.recent:
+            self._metrics["repeated_total"] += 1
             return
         self._take(payload)
-        self._recent.append(key)
+        self._kept.recent = [*self._kept.recent[1 - RECENT :], key]
 
     def _take(self, line: bytes) -> None:
         try:
             reading = self._parser.parse(line)
             if self._is_repeated(reading):
-                self._metrics.repeated_total += 1
+                self._metrics["repeated_total"] += 1
                 return
             self._bridge(reading)
             result = self._stream.push(reading.values, reading.time)
         except DataError as error:
-            self._metrics.rejected_total += 1
+            self._metrics["rejected_total"] += 1
             self._log.now_and_then(f"a reading is left out: {error}")
             return
-        self._metrics.samples_total += 1
-        self._seq = self._seq if reading.sequence is None else reading.sequence
-        self._time = reading.time or self._time
-        if result is not None:
-            self._note(result)
+        self._metrics["samples_total"] += 1
+        if reading.sequence is not None:
+            self._kept.seq = reading.sequence
+        self._kept.time = reading.time or self._kept.time
+        self._note(result)
 
     def _is_repeated(self, reading: Reading) -> bool:
-        if reading.sequence is None or self._seq is None:
-            return False
-        is_later = reading.time is not None and self._time is not None and reading.time > self._time
-        is_anew = reading.sequence <= 1 and self._seq >= ANEW
-        if reading.sequence > self._seq or is_later or is_anew:
+        seq, last, when = self._kept.seq, self._kept.time, reading.time
+        is_later = when is not None and last is not None and when > last
+        if reading.sequence is None or seq is None:
+            is_earlier = when is not None and last is not None and when <= last
+            return is_earlier and time.monotonic() - self.connected < RESENT_SECONDS
+        is_anew = reading.sequence <= 1 and seq >= ANEW
+        if reading.sequence > seq or is_later or is_anew:
             self._repeats = 0
             return False
         self._repeats += 1
@@ -222,21 +289,21 @@ class Intake:
 
     def _bridge(self, reading: Reading) -> None:
         """Count readings that never came, as a jump of ``seq`` tells; by the time the stream sees it."""
-        if reading.time is not None or reading.sequence is None or self._seq is None:
-            return
-        lost = reading.sequence - self._seq - 1
-        for _ in range(min(max(lost, 0), self._settings.get("hold", 0) + 1)):
-            if (result := self._stream.push(None)) is not None:
-                self._note(result)
+        if reading.time is None and reading.sequence is not None and self._kept.seq is not None:
+            lost = reading.sequence - self._kept.seq - 1
+            for _ in range(min(lost, self._settings["hold"] + 1)):
+                self._note(self._stream.push(None))
 
-    def _note(self, result: StreamResult) -> None:
+    def _note(self, result: StreamResult | None) -> None:
+        if result is None:
+            return
         metrics = self._metrics
-        metrics.windows_total += 1
-        metrics.anomalies_total += result.anomaly
-        metrics.error, metrics.threshold = result.error, result.threshold
-        metrics.alarm, metrics.drift = int(result.alarm), int(result.drift is not None)
+        metrics["windows_total"] += 1
+        metrics["anomalies_total"] += result.anomaly
+        metrics["error"], metrics["threshold"] = result.error, result.threshold
+        metrics["alarm"], metrics["drift"] = int(result.alarm), int(result.drift is not None)
         if (result.drift is None) != (self._drift is None):
-            self._log(f"drift: {result.drift or 'no more'}")
+            self._log.tell(f"drift: {result.drift or 'no more'}")
         self._drift = result.drift
         said = result._asdict()
         if self._embedding:
@@ -247,10 +314,5 @@ class Intake:
 
     def count(self) -> None:
         """Bring the metrics up to date."""
-        stream, metrics = self._stream, self._metrics
-        now = stream.late, stream.missing, stream.interruptions
-        late, missing, interruptions = (new - old for new, old in zip(now, self._counted, strict=True))
-        metrics.late_total += late
-        metrics.missing_total += missing
-        metrics.interruptions_total += interruptions
-        self._counted = now
+        for name, before in self._counted.items():
+            self._metrics[f"{name}_total"] = before + getattr(self._stream, name)

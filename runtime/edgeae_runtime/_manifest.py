@@ -1,8 +1,4 @@
-"""The contract of a bundle: what ``manifest.json`` says, and the arithmetic that it refers to.
-
-The exporter imports this module to write a bundle and the runtime imports it to read one, so the two
-sides cannot drift apart.
-"""
+"""The contract of a bundle, for exporter and runtime: ``manifest.json``, and the arithmetic it refers to."""
 
 import math
 from typing import Literal, TypeAlias, get_args
@@ -11,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import BundleError
+from ._errors import BundleError, DataError
 
 FORMAT_VERSION = 1
 """The newest bundle format that this runtime reads."""
@@ -33,7 +29,7 @@ TENSORS: dict[Role, tuple[str, tuple[str, ...]]] = {
     "scorer": ("input", ("embedding", "error")),
     "autoencoder": ("input", ("embedding", "reconstruction")),
 }
-"""Each role's input tensor and its output tensors, in order; the names are the same in every format.
+"""Each role's input tensor and its output tensors, in order, in every format.
 
 The ``autoencoder`` is the bare network for microcontrollers: int8 in and out, scaled units.
 """
@@ -42,14 +38,13 @@ Floats: TypeAlias = NDArray[np.float32]
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A record that refuses fields it does not know: a typo is found at once."""
+    """A record that refuses fields it does not know."""
 
 
 class Scaler(_Strict, frozen=True, kw_only=True):
     """Raw units to the network's units: ``scaled = (float32(x) - offset) * gain``.
 
-    Subtracting first keeps the digits of a small range around a large offset. Both tuples have one
-    value for the whole sample or one for each entry of its last axis.
+    Both tuples have one value for the whole sample or one for each entry of its last axis.
     """
 
     kind: Literal["minmax", "standard", "none"]
@@ -113,11 +108,7 @@ class Threshold(_Strict, frozen=True, kw_only=True):
 
 
 class Fidelity(_Strict, frozen=True, kw_only=True):
-    """How far an artifact is from the float Keras model, on held-out rows.
-
-    For an encoder the error is that of its embedding through Keras's decoder, for a decoder that of
-    Keras's embedding through it.
-    """
+    """How far an artifact, half of it with Keras's other half, is from the float model on held-out rows."""
 
     rows: int
     error_median: float
@@ -210,13 +201,11 @@ class Manifest(_Strict, frozen=True, kw_only=True):
 
 
 def _check_name(name: str) -> None:
-    """Keep a bundle from naming files outside of it."""
     if "/" in name or "\\" in name or name.startswith("."):
         raise ValueError(f"{name!r} must be a plain file name")
 
 
 def artifact_name(role: Role, precision: Precision, file_format: Format) -> str:
-    """Return the file name of an artifact, such as ``scorer.int8.onnx``."""
     return f"{role}.{precision}.{file_format}"
 
 
@@ -225,8 +214,7 @@ def reconstruction_error(
 ) -> NDArray[np.float64]:
     """Return each row's mean squared difference, (n,), in scaled units squared.
 
-    Both arguments are (n, *shape) in scaled units. Computed in float64: this is the reference that
-    the artifacts, which compute it in float32, are held against.
+    Both arguments are (n, *shape) in scaled units. The reference for the artifacts, which compute in float32.
     """
     difference = scaled.astype(np.float64) - reconstruction
     squared = np.square(difference, out=difference)
@@ -234,8 +222,48 @@ def reconstruction_error(
     return error
 
 
+def as_samples(values: object, *, where: str = "input", first_row: int = 1) -> np.ndarray:
+    """Check an array of samples; convert floats to float32 and booleans to uint8, keep integers.
+
+    Nothing is copied unless the type changes. Errors call the array ``where``, and count its rows from
+    ``first_row``.
+
+    Raises:
+        DataError: not numeric, fewer than two dimensions, empty, or not finite as float32.
+    """
+    array = as_array(values, where=where)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{where}: holds {array.dtype}, expected real numbers; convert it to a numeric type")
+    if array.ndim < 2 or not array.size:
+        raise DataError(f"{where}: has shape {array.shape}, expected (samples, values), none 0; reshape it")
+    if array.dtype.kind == "f":
+        return _as_float32(array, where, first_row)
+    if array.dtype.kind == "b":
+        return array.view(np.uint8)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)  # IDX is big-endian
+
+
+def as_array(values: object, *, where: str = "input") -> np.ndarray:
+    """Return ``values`` as an array of whatever type and shape, unless they are of several."""
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: does not make an array; give numbers, in samples of one shape") from error
+
+
+def _as_float32(array: np.ndarray, where: str, first_row: int) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found as an infinity below
+        samples = array.astype(np.float32, copy=False)
+        # NaN and infinity show in the extremes, which unlike isfinite() need no memory of their own.
+        if np.isfinite(samples.min()) and np.isfinite(samples.max()):
+            return samples
+    from ._csv import not_finite  # which takes longer to import than a cold start can spare
+
+    place = np.unravel_index(np.argmin(np.isfinite(samples)), samples.shape)
+    raise DataError(f"{where}: row {place[0] + first_row} holds {not_finite(array[place])}")
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Return the bytes of ``manifest.json``: indented, fields in a fixed order, no timestamps."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
 
 
@@ -244,11 +272,7 @@ class _Version(msgspec.Struct):
 
 
 def decode_manifest(content: bytes, where: str) -> Manifest:
-    """Read ``manifest.json``.
-
-    Args:
-        content: the file's bytes.
-        where: the bundle's path, for messages.
+    """Read the bytes of ``manifest.json``; errors call the bundle ``where``.
 
     Raises:
         BundleError: not JSON, of a newer format, or a field is missing, unknown or of a wrong type.

@@ -1,28 +1,34 @@
-"""One line of text or one MQTT message becomes one reading: JSON, or CSV with a header."""
+"""Readings: the lines of standard input or of a file that others go on writing to, and what one says."""
 
 import csv
 import json
-import math
+import os
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
+from ._csv import parse_time
 from ._errors import DataError
 from ._manifest import Input
-from ._times import parse_time
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date")
 """What the time of a reading may be called, in any case."""
 SEQUENCE_NAME = "seq"
 MILLISECONDS_FROM = 1e11
 """Unix times above are of milliseconds: as seconds it would be the year 5138."""
+CHUNK_BYTES = 1 << 14
+POLL_SECONDS = 0.25
+LINE_BYTES = 1 << 24
+"""A line that grows beyond this is not one; it is cut there."""
 
 
 class Reading(NamedTuple):
     """One sample, as `Stream.push` takes it."""
 
-    values: list[Any] | None
+    values: list[Any]
     time: datetime | None
     sequence: int | None
     """Counted by one by whoever sends it."""
@@ -35,97 +41,79 @@ class Parser:
         """See `Input`."""
         self._features = wanted.features
         self._count = wanted.size // (wanted.window or 1)
-        self._columns: list[tuple[str, int]] | None = None
+        self.header: bytes | None = None
+        """The line; None where lines are JSON."""
 
-    def begin(self, line: bytes) -> bool:
-        """Look at a file's first line; tell whether it is the header of a CSV, so no reading.
+    def begin(self, line: bytes) -> None:
+        """Look at a file's first line, whether it is a header or JSON.
 
         Raises:
             DataError: it is a header without the bundle's features.
         """
-        self._columns = None
+        self.header = None
         if _is_json(line):
-            return False
+            return
         names = [name.strip() for name in _cells(line)]
-        found = {name: place for place, name in enumerate(names)}
-        if self._features is not None:
-            missing = [name for name in self._features if name not in found]
-            wanted = list(self._features)
-        else:
-            wanted = [n for n in names if n.lower() not in TIME_NAMES and n != SEQUENCE_NAME]
-            missing = [] if len(wanted) == self._count else [f"{self._count} columns of numbers"]
-        if missing or len(found) != len(names):
+        wanted = self._features or [name for name in names if not self._is_extra(name)]
+        missing = [name for name in wanted if name not in names]
+        if len(wanted) != self._count:
+            missing = [f"{self._count} columns of numbers"]
+        if missing or len(set(names)) < len(names):
             raise DataError(
                 f"the first line is neither JSON nor the header of a CSV with {', '.join(missing or names)}; "
                 f"found {line[:80].decode(errors='replace').strip()!r}"
             )
-        others = [n for n in names if n not in wanted and (n.lower() in TIME_NAMES or n == SEQUENCE_NAME)]
-        self._columns = [(name, found[name]) for name in [*wanted, *others]]
-        self._wanted = len(wanted)
-        return True
+        self.header, self._names, self._wanted = line, names, wanted
 
     def parse(self, line: bytes) -> Reading:
-        """Return what a line says: of a CSV where `begin` found its header, else JSON.
+        """Return what a line says.
 
         Raises:
             DataError: it says nothing that could be a reading.
         """
-        if self._columns is not None:
+        if self.header is not None:
             cells = _cells(line)
-            if len(cells) <= max(place for _, place in self._columns):
+            if len(cells) < len(self._names):
                 raise DataError(f"{len(cells)} cells, fewer than the header has")
-            try:
-                values = [_number(cells[place]) for _, place in self._columns[: self._wanted]]
-            except ValueError as error:
-                raise DataError(str(error)) from None
-            return self._reading(
-                values, {name: cells[place] for name, place in self._columns[self._wanted :]}
-            )
+            row = dict(zip(self._names, cells, strict=False))
+            return self._reading([_number(row[name]) for name in self._wanted], row)
         try:
-            found = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            try:
-                found = json.loads(line)  # takes NaN, which small devices write
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"is not JSON ({error})") from None
-        if isinstance(found, list):
-            return Reading(found, None, None)
+            found = json.loads(line)  # unlike msgspec it takes NaN, which small devices write
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"is not JSON ({error})") from None
         if isinstance(found, dict):
-            return self._object(found)
-        if isinstance(found, int | float) and not isinstance(found, bool):
-            return Reading([found], None, None)
-        raise DataError(f"is neither a list of numbers nor an object but {str(found)[:40]!r}")
-
-    def _object(self, found: dict[str, Any]) -> Reading:
-        values = found.get("values")
-        if values is None and self._features is not None:
-            if not any(name in found for name in self._features):
-                raise DataError(
-                    f"has none of {', '.join(self._features)}, only {', '.join(found) or 'nothing'}"
-                )
-            values = [found.get(name) for name in self._features]
-        if not isinstance(values, list):
+            values = found.get("values")
+            if values is None and self._features:
+                if not any(name in found for name in self._features):
+                    raise DataError(f"has none of {', '.join(self._features)}, only {', '.join(found)}")
+                values = [found.get(name) for name in self._features]
+            if isinstance(values, list):
+                return self._reading(values, found)
             raise DataError('the bundle names no features: send a list, or {"values": [...], "time": ...}')
-        return self._reading(values, found)
+        if found is None or isinstance(found, bool | str):
+            raise DataError(f"is neither a list of numbers nor an object but {str(found)[:40]!r}")
+        return Reading(found if isinstance(found, list) else [found], None, None)
+
+    def _is_extra(self, name: str) -> bool:
+        """Tell whether it is the name of a time or sequence number."""
+        is_feature = name in (self._features or ())
+        return not is_feature and (name.lower() in TIME_NAMES or name == SEQUENCE_NAME)
 
     def _reading(self, values: list[Any], fields: dict[str, Any]) -> Reading:
         time = sequence = None
-        for name, value in fields.items():
-            if name.lower() in TIME_NAMES and name not in (self._features or ()):
-                time = _time(value)
-            elif name == SEQUENCE_NAME and SEQUENCE_NAME not in (self._features or ()):
-                sequence = _sequence(value)
+        for name in filter(self._is_extra, fields):
+            if name == SEQUENCE_NAME:
+                sequence = _sequence(fields[name])
+            else:
+                time = _time(fields[name])
         return Reading(values, time, sequence)
 
 
 def _is_json(line: bytes) -> bool:
-    if line.lstrip()[:1] in (b"[", b"{"):
-        return True
     try:
-        float(line)
+        return line.lstrip()[:1] in (b"[", b"{") or float(line) is not None
     except ValueError:
         return False
-    return True
 
 
 def _cells(line: bytes) -> list[str]:
@@ -134,12 +122,10 @@ def _cells(line: bytes) -> list[str]:
 
 
 def _number(cell: str) -> float | None:
-    if not cell.strip():
-        return None
     try:
-        return float(cell)
+        return float(cell) if cell.strip() else None
     except ValueError:
-        raise ValueError(f"{cell[:40]!r} is not a number") from None
+        raise DataError(f"{cell[:40]!r} is not a number") from None
 
 
 def _time(value: Any) -> datetime | None:
@@ -148,8 +134,6 @@ def _time(value: Any) -> datetime | None:
     try:
         if isinstance(value, str):
             return parse_time(value)
-        if isinstance(value, bool) or not math.isfinite(value):
-            raise ValueError
         seconds = value / 1000 if abs(value) >= MILLISECONDS_FROM else value
         return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
     except (ValueError, TypeError, OverflowError, OSError):
@@ -159,8 +143,80 @@ def _time(value: Any) -> datetime | None:
 def _sequence(value: Any) -> int:
     try:
         number = int(value)
-        if isinstance(value, bool) or (isinstance(value, float) and number != value):
+        if number.bit_length() > 63 or (isinstance(value, float) and number != value):
             raise ValueError
         return number
     except (ValueError, TypeError, OverflowError):
         raise DataError(f"{SEQUENCE_NAME} is {str(value)[:40]!r}, not a whole number") from None
+
+
+class Position(NamedTuple):
+    """Where in a followed file the lines so far end."""
+
+    inode: int
+    offset: int
+
+
+class Lines(NamedTuple):
+    """Whole lines, without their ends."""
+
+    lines: list[bytes]
+    first: bytes | None = None
+    """The file's first line, with the first lines after it was opened."""
+    position: Position | None = None
+
+
+def follow(path: Path, position: Position | None, stop: threading.Event) -> Iterator[Lines]:
+    """Yield the lines of a file from where one came to before, then those that are added, until stopped.
+
+    A file that was replaced (renamed, as logrotate does it) is read to its end first; one that was
+    truncated is begun anew. After a restart the rest of the old file is looked for under ``NAME.1``.
+    """
+    older = path.with_name(f"{path.name}.1")
+    name = older if position is not None and _inode(older) == position.inode else path
+    while not stop.is_set():
+        try:
+            with open(name, "rb", buffering=0) as file:
+                yield from read_lines(file, path, position, stop)
+        except FileNotFoundError:
+            stop.wait(POLL_SECONDS)
+        name, position = path, None
+
+
+def read_lines(
+    file: FileIO, path: Path | None, position: Position | None, stop: threading.Event
+) -> Iterator[Lines]:
+    """Yield the lines of a pipe or file as they come: to its end, or while nothing else is at the path."""
+    rest, first, is_new, is_over, inode = b"", b"", True, path is None, 0
+    if path is not None:
+        status = os.fstat(file.fileno())
+        inode = status.st_ino
+        if position is not None and position.inode == inode and position.offset <= status.st_size:
+            first = file.readline(LINE_BYTES).rstrip(b"\n")
+            file.seek(position.offset)
+    while not stop.is_set():
+        if path is not None and os.fstat(file.fileno()).st_size < file.tell():
+            rest, first, is_new = b"", b"", True
+            file.seek(0)
+        chunk = os.read(file.fileno(), CHUNK_BYTES)
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > LINE_BYTES or (rest and is_over and not chunk):
+            lines.append(rest)
+            rest = b""
+        if lines:
+            at = None if path is None else Position(inode, file.tell() - len(rest))
+            yield Lines(lines, first or lines[0] if is_new else None, at)
+            is_new = False
+        if not chunk:
+            if path is None or is_over:
+                return
+            is_over = _inode(path) not in (None, inode)  # once more: something may just have been written
+            if not is_over:
+                stop.wait(POLL_SECONDS)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return None

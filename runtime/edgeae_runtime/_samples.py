@@ -1,8 +1,7 @@
 """From a file to the samples that a bundle takes, and from their results to the bytes of a file.
 
-Samples are cut alike however they are run, in bounded memory. The results of each batch become bytes on their
-own (``.npy``, ``.csv``, JSON lines or ``.parquet``), so that workers may do it, and a file that was cut off
-behind a batch goes on as if nothing had happened.
+Samples are cut alike however they are run. The results of each batch become bytes on their own, so that
+workers may do it, and a file that was cut off behind a batch goes on as if nothing had happened.
 """
 
 import io
@@ -18,14 +17,12 @@ from numpy.typing import NDArray
 from ._csv import Piece
 from ._data import read_pieces
 from ._engines import BATCH_ROWS
-from ._errors import DataError, OutputError
-from ._extras import import_extra
+from ._errors import DataError, OutputError, import_extra
 from ._files import check_file_target
 from ._manifest import Input
-from ._windows import Slider, slide
+from ._windows import slide
 
 Progress: TypeAlias = Callable[[float], object]
-"""Told which share of a file has been read."""
 
 Samples: TypeAlias = tuple[Any, np.ndarray]
 """The numbers of some rows, counted from 1, and the samples (n, *shape) that end there."""
@@ -34,22 +31,19 @@ Results: TypeAlias = Mapping[str, NDArray[Any] | float]
 """Arrays with one entry a sample, the first of them the main one; a number holds for every sample."""
 
 Batch: TypeAlias = tuple[Any, Results]
-"""The numbers of some rows, and their results."""
 
 UNIT_VALUES = 2**20
 """At most so many numbers in a unit of work, four megabytes of float32, unless one sample has more."""
 UNIT_ROWS = 2**14
-"""At most so many samples."""
 FORMATS = (".npy", ".csv", ".jsonl", ".parquet")
 ROW_GROUP = 2**17
-"""Rows of a Parquet file's row group."""
 
 
 def unit_rows(expected: Input) -> int:
     """Return how many samples make a unit of work: whole batches, unless not even one fits.
 
-    It depends on nothing but the bundle. A quantized model may round a row otherwise in a batch of another
-    size, so batches that began elsewhere, for more threads say, would give other bits.
+    It depends on nothing but the bundle: a quantized model may round a row otherwise in a batch of another
+    size, so batches that began elsewhere would give other bits.
     """
     rows = min(UNIT_VALUES // expected.size, UNIT_ROWS)
     return rows // BATCH_ROWS * BATCH_ROWS or max(1, rows)
@@ -85,11 +79,6 @@ def sample_batches(expected: Input, path: Path, progress: Progress | None = None
     For a bundle that was trained on windows, a table of readings becomes windows as in training; samples
     of the window's shape are taken as they are.
 
-    Args:
-        expected: what the bundle takes.
-        path: a file that `edgeae_runtime._data.read_pieces` knows.
-        progress: is told which share of the file has been read.
-
     Raises:
         DataError: the file cannot be read, or has no window.
     """
@@ -114,17 +103,13 @@ def sample_batches(expected: Input, path: Path, progress: Progress | None = None
         raise DataError(
             f"{path}: a reading has {first.values.shape[1]} values, the bundle's windows are of {channels}"
         )
-    for rows, found in slide(pieces, Slider(expected.window, expected.stride or 1), path):
+    for rows, found in slide(pieces, expected.window, expected.stride or 1, path):
         for start in range(0, len(found), BATCH_ROWS):  # a view until it is run: make little of it at once
             yield rows[start : start + BATCH_ROWS], found[start : start + BATCH_ROWS]
 
 
 def apply(samples: Samples, run: Callable[[np.ndarray], Results], path: Path) -> Batch:
-    """Run samples, and keep the numbers of their rows beside the results.
-
-    Raises:
-        DataError: as ``run``; the message says from which row of the file its rows are counted.
-    """
+    """Run samples and keep their rows' numbers; an error says from which row of the file it counts."""
     rows, values = samples
     try:
         return rows, run(values)
@@ -135,11 +120,6 @@ def apply(samples: Samples, run: Callable[[np.ndarray], Results], path: Path) ->
 
 
 def check_output(out: Path | None) -> None:
-    """Refuse, before any work, an output of an unknown format, or where no file can be.
-
-    Raises:
-        OutputError: with the known formats, or the folder's name.
-    """
     if out is None:
         return
     if out.suffix not in FORMATS:
@@ -149,16 +129,13 @@ def check_output(out: Path | None) -> None:
 
 
 def encode(batch: Batch, suffix: str, *, first: bool) -> bytes:
-    """Return a batch as the next bytes of a result file of that suffix.
+    """Return a batch as the next bytes of a result file of one of the `FORMATS`, or as its ``first``.
 
-    Args:
-        batch: the rows.
-        suffix: one of `FORMATS`; of ``.npy`` the main result alone is kept.
-        first: whether the file begins here.
+    Of ``.npy`` the main result alone is kept.
     """
     numbers, results = batch
     rows = len(numbers)
-    columns = {"row": np.asarray(numbers, np.int64)}
+    columns: dict[str, NDArray[Any]] = {"row": np.asarray(numbers, np.int64)}
     columns |= {n: v if isinstance(v, np.ndarray) else np.full(rows, v) for n, v in results.items()}
     if suffix == ".jsonl":
         lists = zip(*(values.tolist() for values in columns.values()), strict=True)
@@ -185,10 +162,9 @@ def encode(batch: Batch, suffix: str, *, first: bool) -> bytes:
 
 
 def finish(partial: Path, suffix: str) -> Path:
-    """Make the file that was asked for from a file of what `encode` gave, one after another.
+    """Make the file that was asked for from a file of what `encode` gave, or another beside it.
 
-    Returns:
-        Its path: the same, or another beside it. The partial one can still be cut off and go on.
+    The partial one can still be cut off and go on.
     """
     if suffix in (".npy", ".parquet"):
         _count_rows(partial)
@@ -201,7 +177,6 @@ def _write_header(file: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> No
 
 
 def _count_rows(path: Path) -> None:
-    """Write how many rows a ``.npy`` file has into its header, where numpy leaves room for that."""
     with path.open("r+b") as file:
         np.lib.format.read_magic(file)
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)

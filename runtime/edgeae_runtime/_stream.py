@@ -6,26 +6,33 @@ when the stream starts.
 
 import math
 import struct
+from bisect import insort
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ._alarm import Alarm, Votes
-from ._drift import Drift, Shares
+from ._alarm import Alarm, Drift, Shares, Votes
 from ._engines import ENGINE_FORMATS
 from ._errors import DataError
 from ._manifest import Floats, Threshold, artifact_name
-from ._ticks import Ticks, TicksState
+from ._windows import GAP
 
 if TYPE_CHECKING:
     from ._autoencoder import Autoencoder
 
 SMALL = 32
 """Values up to which an array is faster handled as a list."""
+USUAL_STEPS = 101
+"""The usual step is the median of the steps so far, and then of that many first ones."""
+LATE_RUN = 100
+"""So many late samples in a row, each after the one before it: the clock was set back for good."""
+
+_EPOCH = datetime(1970, 1, 1)
+_NO_TIME = timedelta(0)
 
 
 class StreamResult(NamedTuple):
@@ -48,8 +55,51 @@ class StreamResult(NamedTuple):
     """In words, why the model no longer fits its surroundings; see `Drift`."""
 
 
+class Ticks(msgspec.Struct, kw_only=True):
+    """The clock of a stream: which samples come too late, and where the series is interrupted."""
+
+    limit: timedelta = timedelta(0)
+    """A longer step is a gap."""
+    steps: list[timedelta] | None = []
+    """Those so far, in order of length, until the limit is settled."""
+    last: datetime | None = None
+    behind: datetime | None = None
+    """The last late one."""
+    run: int = 0
+    """So many late ones in a row, each after the one before it."""
+
+    def take(self, time: datetime) -> bool | None:
+        """Move on to the time of a sample.
+
+        Returns:
+            True where the series goes on, False where it is interrupted before the sample, and None where the
+            sample is late.
+        """
+        if time.tzinfo is not None:  # two times of one zone subtract as if its clock never changed
+            time = time.astimezone(UTC).replace(tzinfo=None)
+        last = self.last
+        if last is None:
+            self.last = time
+            return True
+        step = time - last
+        if step <= _NO_TIME:
+            self.run = self.run + 1 if self.behind is not None and self.run and time > self.behind else 1
+            self.behind = time
+            if self.run < LATE_RUN:
+                return None
+        elif self.steps is not None:
+            insort(self.steps, step)
+            middle = len(self.steps) // 2
+            self.limit = GAP / 2 * (self.steps[middle] + self.steps[-1 - middle])
+            if len(self.steps) == USUAL_STEPS:
+                self.steps = None
+        self.last = time
+        self.run = 0
+        return _NO_TIME < step <= self.limit
+
+
 class _Open(msgspec.Struct):
-    """The open window, for whom goes on with the very next sample."""
+    """The open window."""
 
     rows: bytes
     """The last samples of the stretch, at most a window of them, (n, values) as little-endian float32."""
@@ -59,16 +109,16 @@ class _Open(msgspec.Struct):
     """Of each channel, so many of its last values were missing."""
 
 
-class _State(msgspec.Struct, kw_only=True):
+class _State(msgspec.Struct):
     """What outlives a restart: all but the open window, unless that is asked for."""
 
     sequence: int
+    samples: int
     votes: Votes
     shares: Shares
     quantiles: dict[str, float]
     """Those that the shares are of."""
-    samples: int
-    ticks: TicksState
+    ticks: Ticks
     open: _Open | None = None
 
 
@@ -100,6 +150,8 @@ class Stream:
         self.threshold = value
         self.artifact = artifact_name("scorer", autoencoder.precision, ENGINE_FORMATS[autoencoder.engine])
         """The file of the bundle whose errors these are, for `write_threshold`."""
+        self.late = 0
+        """Samples dropped because their time was not after the one before."""
         self.missing = 0
         """Samples with a value that was None, NaN or infinite, held or not."""
         self.interruptions = 0
@@ -122,17 +174,12 @@ class Stream:
         self._position = self._count = 0
         self._due = self._window
 
-        self._ticks = Ticks(step)
+        self._ticks = Ticks() if step is None else Ticks(limit=timedelta(seconds=GAP * step), steps=None)
         self._timed: bool | None = None
         self._samples = self._sequence = 0
         self._votes, self._shares = Votes(), Shares()
         if state is not None:
             self._restore(state)
-
-    @property
-    def late(self) -> int:
-        """Samples dropped because their time was not after the one before."""
-        return self._ticks.late
 
     def push(
         self, sample: float | Sequence[float | None] | NDArray[Any] | None, time: datetime | None = None
@@ -154,6 +201,10 @@ class Stream:
         if (time is not None) is not self._timed:
             self._settle(time)
         position = self._position
+        if type(sample) is float:
+            sample = (sample,)
+        elif type(sample) is np.ndarray and sample.size <= SMALL:
+            sample = sample.ravel().tolist()
         if type(sample) is list or type(sample) is tuple:
             try:
                 self._pack(self._bytes, position * 4 * self._values, *sample)
@@ -165,6 +216,7 @@ class Stream:
         if time is not None:
             goes_on = self._ticks.take(time)
             if goes_on is None:
+                self.late += 1
                 return None
             if not goes_on:
                 self._interrupt()
@@ -193,17 +245,8 @@ class Stream:
             window: whether the samples of the open window are part of it, so that no reading is lost where
                 the new stream is given the very next one.
         """
-        return msgspec.json.encode(
-            _State(
-                sequence=self._sequence,
-                votes=self._votes,
-                shares=self._shares,
-                quantiles=self._quantiles,
-                samples=self._samples,
-                ticks=self._ticks.state(),
-                open=self._open() if window else None,
-            )
-        )
+        kept = self._sequence, self._samples, self._votes, self._shares, self._quantiles, self._ticks
+        return msgspec.json.encode(_State(*kept, self._open() if window else None))
 
     def _restore(self, content: bytes) -> None:
         try:
@@ -213,7 +256,10 @@ class Stream:
         self._sequence, self._votes, self._samples = state.sequence, state.votes, state.samples
         if state.quantiles == self._quantiles:  # else of another model or threshold
             self._shares = state.shares
-        self._ticks.restore(state.ticks)
+        if self._step is None:
+            self._ticks = state.ticks
+        else:  # holds, whatever the usual one was
+            self._ticks.last = state.ticks.last
         if state.open is not None:
             self._reopen(state.open)
 
@@ -244,19 +290,8 @@ class Stream:
         self._timed = time is not None
 
     def _write(self, sample: Any, position: int) -> bool:
-        """Write any kind of sample into a row; tell whether all of its values are there."""
+        """Write any kind of sample into a row, slowly; tell whether all of its values are there."""
         row = self._rows[position]
-        if type(sample) is float and self._values == 1:
-            if -3e38 < sample < 3e38:
-                self._pack(self._bytes, position * 4, sample)
-                return True
-        elif type(sample) is np.ndarray and SMALL >= sample.size == self._values:
-            listed = sample.ravel().tolist()
-            try:
-                self._pack(self._bytes, position * 4 * self._values, *listed)
-                return math.isfinite(sum(listed))
-            except (struct.error, TypeError, OverflowError):
-                pass  # told, or made a missing value, below
         if sample is None:
             row[:] = np.nan
             return False
@@ -264,12 +299,10 @@ class Stream:
             values = np.asarray(sample)
             if values.dtype.kind not in "biufO":
                 raise TypeError(f"{values.dtype}")
-            with np.errstate(over="ignore", invalid="ignore"):  # what overflows is missing, see below
+            with np.errstate(over="ignore", invalid="ignore"):  # what overflows is missing
                 if values.size == self._values:
                     row[:] = values.reshape(-1)  # None becomes NaN
-                    if math.isfinite(row.dot(self._ones)):
-                        return True
-                    return bool(np.isfinite(row).all())  # the sum alone may have overflowed
+                    return math.isfinite(row.dot(self._ones)) or bool(np.isfinite(row).all())
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"stream: a sample holds something that is no number ({error})") from error
         raise DataError(
@@ -303,13 +336,10 @@ class Stream:
             error = math.inf
             embedding = np.full(self._autoencoder.manifest.latent_size, np.nan, np.float32)
         self._sequence += 1
-        seconds = self._ticks.seconds if self._timed else None
-        if seconds is None:
-            seconds = self._samples * (self._step or 0.0)
+        seconds = self._samples * (self._step or 0.0)
+        if self._timed and self._ticks.last is not None:
+            seconds = (self._ticks.last - _EPOCH).total_seconds()
         alarm = self._votes.count(self._alarm, error, self.threshold, seconds)
-        drift = None
-        if self._drift is not None:
-            drift = self._shares.count(self._drift, error, self._quantiles)
-        return StreamResult(
-            self._sequence, time, error, self.threshold, error > self.threshold, alarm, embedding, drift
-        )
+        drift = self._shares.count(self._drift, error, self._quantiles) if self._drift else None
+        anomaly = error > self.threshold
+        return StreamResult(self._sequence, time, error, self.threshold, anomaly, alarm, embedding, drift)

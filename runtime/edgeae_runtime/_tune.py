@@ -10,14 +10,13 @@ import os
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ._bundle import Bundle
+from ._bundle import Bundle, check_artifact, golden_input, load_golden
 from ._engines import ENGINE_FORMATS, ENGINE_MODULES, Engine, run_batches
 from ._errors import BundleError, OutputError
 from ._manifest import PRECISIONS, Artifact, Precision, Role
@@ -28,11 +27,12 @@ PrecisionName: TypeAlias = Precision | Literal["auto"]
 SWITCH = "EDGEAE_TUNE"
 """The environment variable that, when ``off``, has ``auto`` take a fixed order instead of measuring."""
 
+SECONDS = 0.06
+"""Of timing, where the calls are quick."""
 CLOSE = 1.1
 """Times within this factor of the best count as equal: the more precise pair is taken."""
 
-_PREFERRED: tuple[Precision, ...] = ("int8", *PRECISIONS)
-_ROUNDS, _ROUND_SECONDS, _MOST_SECONDS = 15, 0.0003, 0.06
+_Artifacts: TypeAlias = dict[tuple[str, Precision], Artifact]
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,13 +57,9 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
 
     def best(self, among: Collection[tuple[str, Precision]]) -> Pair | None:
         """Return the fastest of some pairs, or the most precise one where several are close."""
-        times = [(pair.microseconds, pair) for pair in self.pairs if (pair.engine, pair.precision) in among]
-        right = [(time, pair) for time, pair in times if time is not None]
-        if not right:
-            return None
-        close = CLOSE * min(time for time, _ in right)
-        order = [(PRECISIONS.index(pair.precision), time, pair) for time, pair in right if time <= close]
-        return min(order, key=lambda entry: entry[:2])[2]
+        times = {p: p.microseconds for p in self.pairs if p.microseconds and (p.engine, p.precision) in among}
+        close = [pair for pair in times if times[pair] <= CLOSE * min(times.values())]
+        return min(close, key=lambda p: (PRECISIONS.index(p.precision), times[p]), default=None)
 
 
 def choose(
@@ -105,22 +101,24 @@ def tune(bundle: Bundle, *, threads: int = 1, arena: bool = True, rows: int = 1)
     return _measure(bundle, held, _key(bundle, threads, arena, rows), threads, arena, rows)
 
 
-def _held(
-    bundle: Bundle, engine: EngineName, precision: PrecisionName
-) -> dict[tuple[str, Precision], Artifact]:
+def _held(bundle: Bundle, engine: EngineName, precision: PrecisionName) -> _Artifacts:
     """Return what each pair is measured by, in the fixed order of preference.
 
     That is the scorer; where the bundle has none of what is asked for, its encoder, or else its decoder.
     """
     engines = [name for name in ENGINE_FORMATS if engine in ("auto", name)]
-    precisions = list(dict.fromkeys(_PREFERRED)) if precision == "auto" else [precision]
+    preferred: list[Precision] = ["int8", *(kind for kind in PRECISIONS if kind != "int8")]
+    precisions = preferred if precision == "auto" else [precision]
     roles: tuple[Role, ...] = ("scorer", "encoder", "decoder")
     for role in roles:
-        pairs = [(name, kind) for name in engines for kind in precisions]
-        found = {pair: bundle.manifest.find(role, pair[1], ENGINE_FORMATS[pair[0]]) for pair in pairs}
-        held = {pair: artifact for pair, artifact in found.items() if artifact is not None}
-        if held:
-            return held
+        found = {
+            (name, kind): artifact
+            for name in engines
+            for kind in precisions
+            if (artifact := bundle.manifest.find(role, kind, ENGINE_FORMATS[name])) is not None
+        }
+        if found:
+            return found
     raise BundleError(
         f"{bundle.path}: has nothing of precision {precision} for engine {engine}; "
         f"it holds {', '.join(a.path for a in bundle.manifest.artifacts)}"
@@ -136,7 +134,7 @@ def _key(bundle: Bundle, threads: int, arena: bool, rows: int) -> dict[str, str]
     return {
         "manifest": hashlib.sha256(msgspec.json.encode(bundle.manifest)).hexdigest(),
         "engines": " ".join(sorted(name for module in ENGINE_MODULES.values() for name in _versions(module))),
-        "machine": f"{os.uname().machine} {_processor()}" if hasattr(os, "uname") else "",
+        "machine": f"{os.uname().machine} {_processor()}",
         "asked": f"threads={threads} rows={rows} arena={arena}",
     }
 
@@ -169,15 +167,10 @@ def _processor() -> str:
 
 
 def _measure(
-    bundle: Bundle,
-    artifacts: dict[tuple[str, Precision], Artifact],
-    key: dict[str, str],
-    threads: int,
-    arena: bool,
-    rows: int,
+    bundle: Bundle, artifacts: _Artifacts, key: dict[str, str], threads: int, arena: bool, rows: int
 ) -> Tuning:
     """Verify and time pairs; remember the times unless none of them is right."""
-    from ._verify import check_artifact, golden_input, load_golden  # not needed for a choice that is known
+    from ._bench import interleave  # not needed for a choice that is known, nor is this
 
     golden = load_golden(bundle)
     found: dict[tuple[str, Precision], Pair] = {}
@@ -192,13 +185,10 @@ def _measure(
             error_median=artifact.fidelity.error_median,
             refused=None if engine is not None else check.detail,
         )
-    times = _time_by_turns(calls)
-    table = tuple(
-        msgspec.structs.replace(found[pair], microseconds=times[pair] * 1e6 if pair in times else None)
-        for pair in artifacts
-    )
-    tuning = Tuning(key=key, pairs=table)
-    if times:
+    for pair, times in interleave(calls, seconds=SECONDS).items():
+        found[pair] = msgspec.structs.replace(found[pair], microseconds=1e6 * float(np.median(times)))
+    tuning = Tuning(key=key, pairs=tuple(found.values()))
+    if calls:
         _write(_cache_file(key), tuning)
     return tuning
 
@@ -210,31 +200,6 @@ def _call(engine: Engine, artifact: Artifact, golden: NDArray[Any], rows: int) -
         return lambda: run(row)
     batch = np.resize(golden, (rows, *engine.shape))
     return lambda: run_batches(engine, batch, artifact.precision, artifact.format)
-
-
-def _time_by_turns(
-    calls: dict[tuple[str, Precision], Callable[[], object]],
-) -> dict[tuple[str, Precision], float]:
-    """Return the median seconds of each call; by turns, so that a disturbance hits all alike."""
-    repeat = {}
-    for pair, call in calls.items():
-        call()  # the first one also lays out buffers
-        repeat[pair] = max(1, int(_ROUND_SECONDS / max(_seconds(call, 3), 1e-9)))
-    times: dict[tuple[str, Precision], list[float]] = {pair: [] for pair in calls}
-    end = perf_counter() + _MOST_SECONDS
-    for number in range(_ROUNDS):
-        if number >= 3 and perf_counter() > end:
-            break
-        for pair, call in calls.items():
-            times[pair].append(_seconds(call, repeat[pair]))
-    return {pair: sorted(found)[len(found) // 2] for pair, found in times.items()}
-
-
-def _seconds(call: Callable[[], object], count: int) -> float:
-    start = perf_counter()
-    for _ in range(count):
-        call()
-    return (perf_counter() - start) / count
 
 
 def _cache_file(key: dict[str, str]) -> Path:

@@ -1,7 +1,6 @@
 """Sliding windows over a series of readings, alike in training and on the device.
 
-A window lies within one uninterrupted stretch of one file. Where the readings have times, a step longer
-than `GAP` times the usual one interrupts the series.
+A window lies within one uninterrupted stretch of one file.
 """
 
 import warnings
@@ -15,9 +14,9 @@ from ._csv import Piece
 from ._errors import DataError, EdgeaeWarning
 
 GAP = 1.5
-"""Times the usual step: a longer one is a gap."""
+"""Times the usual step: a longer one interrupts the series."""
 USUAL_STEPS = 10_000
-"""The usual step is the median of that many first steps of a file: a stream is not read twice."""
+"""The usual step is the median of that many first steps of a file, which is not read twice."""
 STEPS_PER_ODD = 1000
 """Steps among which one may be a clock that was set back."""
 
@@ -50,7 +49,6 @@ def windows(rows: NDArray[Any], window: int, stride: int = 1) -> NDArray[Any]:
 
 
 def too_short(where: object, longest: int, window: int) -> DataError:
-    """Return the error for a series without a single window."""
     return DataError(
         f"{where}: its longest uninterrupted stretch has {longest:,} readings, fewer than a window of "
         f"{window:,}; give a longer series or a smaller window"
@@ -60,12 +58,11 @@ def too_short(where: object, longest: int, window: int) -> DataError:
 class Clock:
     """Finds where the times of a file, which may come in pieces, interrupt its series.
 
-    A gap does, and so does a clock that was set back or stood still, as long as that is rare: then the
-    file is rather not in order.
+    A gap does, and so does a clock that was set back or stood still. Where that is not rare, the file is
+    rather not in order.
     """
 
     def __init__(self, where: object) -> None:
-        """Start a file, which errors call ``where``."""
         self._where = where
         self._limit = np.inf
         self._last: NDArray[np.datetime64] | None = None
@@ -75,8 +72,7 @@ class Clock:
         """Return the positions, in order, of the readings before which the series is interrupted.
 
         Args:
-            times: (n,), ``datetime64[us]``, of the next readings; of the first `USUAL_STEPS` steps of the
-                first call the usual step is taken.
+            times: (n,), ``datetime64[us]``, of the next readings; the first call tells the usual step.
 
         Raises:
             DataError: more than one in `STEPS_PER_ODD` of the times so far is not after the one before it.
@@ -90,11 +86,14 @@ class Clock:
         before = len(known) - len(times)
         steps = np.diff(known).astype(np.int64)
         odd = np.flatnonzero(steps <= 0)
-        row = self._rows - before + 2
+        row = self._rows - before + 2  # of the file, where the first step ends
         self._last = known[-1:]
         self._rows += len(times)
         if len(odd):
-            told = self._tell(known, int(odd[0]), row)
+            (earlier, later), here = known[odd[0] :][:2].tolist(), row + int(odd[0])
+            told = f"{self._where}: row {here} is of {later}, before row {here - 1} of {earlier}"
+            if earlier == later:
+                told = f"{self._where}: rows {here - 1} and {here} have the same time, {later}"
             if self._odd + len(odd) > self._rows // STEPS_PER_ODD:
                 raise DataError(f"{told}; sort the file by time, and keep one row of a time")
             if not self._odd:
@@ -103,68 +102,21 @@ class Clock:
         cuts: list[int] = (np.flatnonzero((steps > self._limit) | (steps <= 0)) + 1 - before).tolist()
         return cuts
 
-    def _tell(self, times: NDArray[np.datetime64], place: int, row: int) -> str:
-        earlier, later = times[place].item(), times[place + 1].item()
-        here = row + place
-        if earlier == later:
-            return f"{self._where}: rows {here - 1} and {here} have the same time, {later}"
-        return f"{self._where}: row {here} is of {later}, before row {here - 1} of {earlier}"
 
+def slide(
+    pieces: Iterable[Piece], window: int, stride: int, where: object
+) -> Iterator[tuple[NDArray[np.int64], Any]]:
+    """Make the windows of one file that comes in pieces; see `windows`.
 
-class Slider:
-    """Makes the windows of a series that comes in pieces; keeps less than a window between two."""
-
-    def __init__(self, window: int, stride: int) -> None:
-        """See `windows`."""
-        self.window, self.stride = window, stride
-        self.stretches = 1
-        """Uninterrupted ones so far."""
-        self.count = 0
-        """Windows so far."""
-        self.longest = 0
-        """Readings in the longest stretch so far."""
-        self._kept: NDArray[Any] | None = None
-        self._skip = 0
-        self._row = 0
-        self._length = 0
-
-    def interrupt(self) -> None:
-        """Let no later window reach back beyond here."""
-        self._kept, self._skip, self._length = None, 0, 0
-        self.stretches += 1
-
-    def push(self, rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Take the next readings, (n, channels).
-
-        Returns:
-            For each window that they complete the row of its last reading, counted from 1, (count,); and
-            the windows, (count, window, channels).
-        """
-        self._row += len(rows)
-        self._length += len(rows)
-        self.longest = max(self.longest, self._length)
-        skipped = min(self._skip, len(rows))
-        self._skip -= skipped
-        series = rows[skipped:] if self._kept is None else np.concatenate([self._kept, rows[skipped:]])
-        if len(series) < self.window:
-            self._kept = series.copy()
-            return np.empty(0, np.int64), np.empty((0, self.window, rows.shape[1]), rows.dtype)
-        view = windows(series, self.window, self.stride)
-        start = len(view) * self.stride
-        self._kept = series[start:].copy()
-        self._skip = max(0, start - len(series))
-        self.count += len(view)
-        first = self._row - len(series) + self.window
-        return first + self.stride * np.arange(len(view)), view
-
-
-def slide(pieces: Iterable[Piece], slider: Slider, where: object) -> Iterator[tuple[NDArray[np.int64], Any]]:
-    """Yield what `Slider.push` gives for the pieces of one file, interrupted at the gaps between them.
+    Yields:
+        The rows of the windows' last readings, counted from 1, (n,); and windows, (n, window, channels).
 
     Raises:
         DataError: times that do not increase; readings that are no table; or not one window in the file.
     """
     clock = Clock(where)
+    kept: NDArray[Any] | None = None  # less than a window, of which later windows start
+    skip = row = length = longest = count = 0
     for piece in _with_enough_times(pieces):
         if piece.values.ndim != 2:
             raise DataError(
@@ -173,15 +125,26 @@ def slide(pieces: Iterable[Piece], slider: Slider, where: object) -> Iterator[tu
         cuts = [] if piece.times is None else clock.interruptions(piece.times)
         for index, (start, stop) in enumerate(zip([0, *cuts], [*cuts, len(piece.values)], strict=True)):
             if index:
-                slider.interrupt()
-            if stop > start:
-                yield slider.push(piece.values[start:stop])
-    if not slider.count:
-        raise too_short(where, slider.longest, slider.window)
+                kept, skip, length = None, 0, 0
+            row += stop - start
+            length += stop - start
+            longest = max(longest, length)
+            series = piece.values[min(start + skip, stop) : stop]
+            skip -= min(skip, stop - start)
+            series = series if kept is None else np.concatenate([kept, series])
+            if len(series) < window:
+                kept = series.copy()
+                continue
+            view = windows(series, window, stride)
+            used = len(view) * stride
+            kept, skip = series[used:].copy(), max(0, used - len(series))
+            count += len(view)
+            yield row - len(series) + window + stride * np.arange(len(view)), view
+    if not count:
+        raise too_short(where, longest, window)
 
 
 def _with_enough_times(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Join the first pieces until they have the steps of which the median is taken."""
     first: list[Piece] = []
     rest = iter(pieces)
     for piece in rest:

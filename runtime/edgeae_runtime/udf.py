@@ -6,8 +6,7 @@
 >>> frame.map_partitions(score)                                    # Dask         # doctest: +SKIP
 
 Such an engine decides where a batch ends, so the last bits of a row may differ from run to run, of a
-quantized model a rounding step. Where a repeated run must give the same bytes take ``edgeae score``, whose
-batches are cut at fixed rows.
+quantized model a rounding step. Where that matters take ``edgeae score``.
 """
 
 import os
@@ -22,8 +21,7 @@ from numpy.typing import NDArray
 
 from ._autoencoder import Autoencoder, EngineName, PrecisionName, load
 from ._engines import BATCH_ROWS
-from ._errors import DataError
-from ._extras import import_extra
+from ._errors import DataError, import_extra
 
 __all__ = ["Scorer", "scorer"]
 
@@ -35,13 +33,13 @@ class Scorer:
     bundle: str
     """Path, the same on every machine."""
     columns: tuple[str, ...]
-    """Those of the input that are the features, in the bundle's order; or one that holds whole samples."""
+    """The features, in the bundle's order; or one that holds whole samples."""
     keep: tuple[str, ...]
     """Those that go into the result as they are."""
     embedding: int
     """Values of the embedding in the result: all or none."""
-    engine: str
-    precision: str
+    engine: EngineName
+    precision: PrecisionName
     threads: int
 
     @property
@@ -64,11 +62,7 @@ class Scorer:
         return map(self, frames)
 
     def arrow(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Do so with Arrow record batches: for Spark's ``mapInArrow``.
-
-        Raises:
-            DataError: as above.
-        """
+        """Do so with Arrow record batches: for Spark's ``mapInArrow``."""
         pa = import_extra("pyarrow")
         for batch in batches:
             columns = [self._column(batch, name).to_numpy(zero_copy_only=False) for name in self.columns]
@@ -82,16 +76,16 @@ class Scorer:
             raise DataError(f"the batch has no column {name!r}; name the columns in udf.scorer") from None
 
     def _run(self, columns: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        if not len(columns[0]):  # of a partition that is empty
-            error, anomaly = np.empty(0, np.float32), np.empty(0, np.bool_)
-            embedding = np.empty((0, self.embedding), np.float32)
-        else:
+        error, anomaly = np.empty(0, np.float32), np.empty(0, np.bool_)
+        embedding = np.empty((0, self.embedding), np.float32)
+        if len(columns[0]):  # not a partition that is empty
             whole = len(columns) == 1 and columns[0].dtype == object
             try:
                 samples = np.stack(columns[0].tolist()) if whole else np.column_stack(columns)
             except ValueError as problem:
                 raise DataError(f"column {self.columns[0]!r} holds samples of several sizes") from problem
-            error, anomaly, embedding, _ = _loaded(self)(samples)
+            ae = _load(self.bundle, self.engine, self.precision, self.threads)
+            error, anomaly, embedding, _ = ae.detect(samples)
         values = {f"embedding_{i}": embedding[:, i] for i in range(self.embedding)}
         return {"error": error, "anomaly": anomaly, **values}
 
@@ -110,8 +104,8 @@ def scorer(
 
     Args:
         bundle: the path, here and on every machine.
-        columns: the features, or one column that holds whole samples as lists, which a bundle of windows
-            or images needs; without it the features that the bundle names.
+        columns: the features, else those that the bundle names; or one that holds whole samples as lists,
+            which a bundle of windows or images needs.
         keep: columns for the result, such as keys.
         embedding: whether to add ``embedding_0``, ``embedding_1``, ….
         engine: as for `load`.
@@ -125,29 +119,24 @@ def scorer(
     path = Path(bundle).absolute()
     found = load(path, engine=engine, precision=precision, rows=BATCH_ROWS)
     expected = found.manifest.input
-    if columns is None and (expected.features is None or len(expected.features) != expected.size):
-        raise DataError(
-            f"{bundle}: takes samples of shape {expected.shape}, not rows of named columns; name the columns "
-            "with columns=, or one that holds whole samples"
-        )
+    if columns is None:
+        columns = expected.features or ()
+        if len(columns) != expected.size:
+            raise DataError(
+                f"{bundle}: takes samples of shape {expected.shape}, not rows of named columns; name the "
+                "columns with columns=, or one that holds whole samples"
+            )
     return Scorer(
         bundle=str(path),
-        columns=tuple(columns if columns is not None else expected.features or ()),
+        columns=tuple(columns),
         keep=tuple(keep),
         embedding=found.manifest.latent_size if embedding else 0,
-        engine=found.engine,
+        engine=cast(EngineName, found.engine),
         precision=found.precision,
         threads=threads,
     )
 
 
 @lru_cache(maxsize=8)
-def _load(bundle: str, engine: str, precision: str, threads: int) -> Autoencoder:
-    return load(
-        bundle, engine=cast(EngineName, engine), precision=cast(PrecisionName, precision), threads=threads
-    )
-
-
-def _loaded(settings: Scorer) -> Any:
-    """Return `Autoencoder.detect` of a bundle, loaded once in a process."""
-    return _load(settings.bundle, settings.engine, settings.precision, settings.threads).detect
+def _load(bundle: str, engine: EngineName, precision: PrecisionName, threads: int) -> Autoencoder:
+    return load(bundle, engine=engine, precision=precision, threads=threads)

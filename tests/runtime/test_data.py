@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from edgeae_runtime._arrays import as_samples
-from edgeae_runtime._data import Data, read, read_pieces
+from edgeae_runtime._data import Table, read, read_pieces
 from edgeae_runtime._errors import DataError
+from edgeae_runtime._manifest import as_samples
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 FORMATS = ["pump.csv", "pump.npy", "pump.npz", "pump-idx2-float", "pump.idx.gz"]
@@ -62,7 +62,7 @@ def file_bytes(name: str, table: np.ndarray) -> bytes:
     return gzip.compress(idx_bytes(table)) if name.endswith(".gz") else idx_bytes(table)
 
 
-def read_bytes(name: str, content: bytes, columns: list[str] | None = None) -> Data:
+def read_bytes(name: str, content: bytes, columns: list[str] | None = None) -> Table:
     with TemporaryDirectory() as folder:  # not tmp_path, which Hypothesis' examples would share
         path = Path(folder, name)
         path.write_bytes(content)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeae_runtime import DataError, Drift
-from edgeae_runtime._drift import Shares
+from edgeae_runtime._alarm import Shares
 
 NORMAL = {"0.5": 1.0, "0.9": 2.0}
 

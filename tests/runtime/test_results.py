@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from edgeae_runtime import OutputError
-from edgeae_runtime._results import FORMATS, check_output, encode, finish, format_table
+from edgeae_runtime._errors import format_table
+from edgeae_runtime._samples import FORMATS, check_output, encode, finish
 
 SCORES = {
     "error": np.array([0.1, 1e-8, 12345.678], np.float32),

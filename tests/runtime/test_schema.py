@@ -32,13 +32,8 @@ def test_the_schema_is_up_to_date() -> None:
     assert SHIPPED.read_bytes() == maker.schema(), f"run python {script.name}"
 
 
-def test_it_accepts_a_manifest_and_explains_its_fields(validator, manifest) -> None:
+def test_it_accepts_a_manifest(validator, manifest) -> None:
     validator.validate(manifest)
-    definitions = validator.schema["$defs"]
-    assert definitions["Input"]["properties"]["window"]["description"] == (
-        "Readings in one sample, for a time series."
-    )
-    assert {part for part, found in definitions.items() if "description" not in found} == set()
 
 
 def wrong(manifest, path, value) -> dict:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeae_runtime._errors import OutputError
-from edgeae_runtime._spool import Result, Spool
+from edgeae_runtime._intake import Spool
 
 
 def payloads(first: int, count: int) -> list[bytes]:
@@ -19,9 +19,9 @@ def payloads(first: int, count: int) -> list[bytes]:
 
 def drain(spool: Spool) -> list[int]:
     """Take all, and see that each is under its own number."""
-    found: list[Result] = list(iter(spool.take, None))
-    assert all(json.loads(result.payload) == {"sequence": result.sequence} for result in found)
-    return [result.sequence for result in found]
+    found = list(iter(spool.take, None))
+    assert all(json.loads(payload) == {"sequence": sequence} for sequence, payload in found)
+    return [sequence for sequence, _ in found]
 
 
 def crashed(folder: Path, target: Path) -> Path:
@@ -36,7 +36,7 @@ def opened() -> Iterator[Callable[..., Spool]]:
     spools: list[Spool] = []
 
     def call(*arguments: Any, **options: Any) -> Spool:
-        spools.append(Spool(*arguments, **options))
+        spools.append(Spool(*arguments, **{"limit": 10**6, **options}))
         return spools[-1]
 
     yield call
@@ -62,18 +62,17 @@ def test_what_was_appended_is_there_after_a_crash(tmp_path, opened) -> None:
     assert drain(other) == [4]
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_results_come_in_order_and_once_through_crashes_and_deliveries(tmp_path, opened, data) -> None:
     """Against a model of three numbers: those appended, those delivered, those whose delivery is on disk."""
-    folder = tmp_path / "spool"
+    folder, number = tmp_path / "spool", 0
     shutil.rmtree(folder, ignore_errors=True)
-    spool = opened(folder, limit=10**6)
-    spool._size = 200  # many small files
+    spool = opened(folder)
     last = sent = committed = taken = 0
     state = None
-    for _ in range(data.draw(st.integers(1, 25))):
-        action = data.draw(st.sampled_from(["append", "append", "take", "send", "crash", "tear"]))
+    for _ in range(data.draw(st.integers(1, 20))):
+        action = data.draw(st.sampled_from(["append", "append", "take", "send", "crash", "stop"]))
         if action == "append":
             count = data.draw(st.integers(0, 5))
             state = b"%d" % data.draw(st.integers(0, 1000))
@@ -90,75 +89,64 @@ def test_results_come_in_order_and_once_through_crashes_and_deliveries(tmp_path,
             sent = data.draw(st.integers(sent, max(sent, taken)))
             spool.mark_sent(sent)
         else:
+            client = spool.client
+            if action == "crash":
+                number = 1 - number
+                folder = crashed(folder, tmp_path / f"spool{number}")
             spool.close()
-            if action == "tear":  # the line that was being written when the power failed
-                newest = max(folder.glob("*.log"), default=folder / "00000001.log")
-                whole = b'00000000 {"first":%d,"results":[{}],"sent":0,"state":7}\n' % (last + 1)
-                with newest.open("ab") as file:
-                    file.write(whole[: data.draw(st.integers(1, len(whole)))])
-            spool = opened(folder, limit=10**6)
-            spool._size = 200
-            assert spool.damaged >= (action == "tear")
-            assert (spool.last, spool.state) == (last, state)
-            assert committed <= spool.sent <= sent  # a file whose results are all delivered is gone at once
-            sent = taken = committed = spool.sent
+            spool = opened(folder)
+            assert (spool.last, spool.state, spool.client) == (last, state, client)
+            assert spool.sent == committed
+            sent = taken = committed
         assert spool.depth == last - sent
     spool.close()
 
 
-@pytest.mark.parametrize("cut", [1, 5, 9, 40])
-def test_a_line_that_was_cut_short_counts_for_nothing(tmp_path, cut, opened) -> None:
+def test_what_was_being_written_when_the_power_failed_counts_for_nothing(tmp_path, opened) -> None:
     spool = opened(tmp_path / "a")
-    spool.append(payloads(1, 2), b"1")
-    spool.append(payloads(3, 2), b"2")
-    copy = crashed(tmp_path / "a", tmp_path / "b")
-    (file,) = copy.glob("*.log")
-    os.truncate(file, file.stat().st_size - cut)
-    other = opened(copy)
-    assert (other.damaged, other.state, other.last) == (1, b"1", 2)
-    other.append(payloads(3, 1), b"3")  # not behind the half line
-    again = opened(crashed(copy, tmp_path / "c"))
-    assert (again.damaged, again.state) == (1, b"3")
-    assert drain(again) == [1, 2, 3]
-
-
-def test_an_altered_line_is_left_out(tmp_path, opened) -> None:
-    spool = opened(tmp_path)
+    sizes = []
     for n in range(3):
-        spool.append(payloads(n + 1, 1), b"%d" % n)
-    spool.close()
-    (file,) = tmp_path.glob("*.log")
-    lines = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(lines[0] + lines[1].replace(b'"sequence": 2', b'"sequence": 9') + lines[2])
-    other = opened(tmp_path)
-    assert (other.damaged, other.state, other.last) == (1, b"2", 3)
-    assert drain(other) == [1, 3]
+        spool.append(payloads(2 * n + 1, 2), b"%d" % n)
+        sizes.append((tmp_path / "a" / "spool.db-wal").stat().st_size)
+    for cut, whole in [(1, 1), (100, 1), (sizes[2] - sizes[1], 1), (sizes[2] - sizes[1] + 1, 0)]:
+        copy = crashed(tmp_path / "a", tmp_path / "b")
+        os.truncate(copy / "spool.db-wal", sizes[2] - cut)
+        other = opened(copy)
+        assert (other.state, other.last) == (b"%d" % whole, 2 * whole + 2)
+        other.append(payloads(other.last + 1, 1), b"3")
+        other.close()
+        again = opened(copy)
+        assert again.state == b"3"
+        assert drain(again) == list(range(1, 2 * whole + 4))
+        again.close()
 
 
 def test_a_full_spool_gives_up_the_oldest(tmp_path, opened) -> None:
-    spool = opened(tmp_path, limit=4_000)
-    for n in range(300):
+    spool = opened(tmp_path / "a", limit=4_000)
+    for n in range(600):
         spool.append(payloads(n + 1, 1), b"{}")
-        assert sum(file.stat().st_size for file in tmp_path.glob("*.log")) <= 4_000
-    assert 0 < spool.dropped < 300
-    assert spool.depth + spool.dropped == 300
-    assert drain(spool) == list(range(spool.dropped + 1, 301))
-    spool.mark_sent(300)
-    assert (spool.depth, len(list(tmp_path.glob("*.log")))) == (0, 1)
+    assert spool.depth + spool.dropped == 600
+    assert len(payloads(600, 1)[0]) * spool.depth <= 4000 < len(payloads(600, 1)[0]) * (spool.depth + 1)
+    assert drain(spool) == list(range(spool.dropped + 1, 601))
+    spool.mark_sent(600)
     before = spool.dropped
     spool.append([], b"{}")
-    other = opened(crashed(tmp_path, tmp_path.with_name("copy")))
-    assert (other.last, other.depth, spool.dropped) == (300, 0, before)
+    assert (spool.depth, spool.dropped) == (0, before)
+    other = opened(crashed(tmp_path / "a", tmp_path / "b"))
+    assert (other.last, other.depth) == (600, 0)
+    spool.close()
+    assert (tmp_path / "a" / "spool.db").stat().st_size < 100_000
 
 
 def test_delivered_results_make_room(tmp_path, opened) -> None:
     spool = opened(tmp_path, limit=4_000)
-    for n in range(300):
+    for n in range(200):
         spool.append(payloads(n + 1, 1), b"{}")
         assert drain(spool) == [n + 1]
         spool.mark_sent(n + 1)
     assert spool.dropped == 0
-    assert len(list(tmp_path.glob("*.log"))) <= 2
+    spool.close()
+    assert (tmp_path / "spool.db").stat().st_size < 50_000
 
 
 def test_one_process_at_a_time(tmp_path, opened) -> None:
@@ -169,11 +157,18 @@ def test_one_process_at_a_time(tmp_path, opened) -> None:
     opened(tmp_path).close()
 
 
+def test_a_file_that_is_no_database_is_named(tmp_path, opened) -> None:
+    (tmp_path / "spool.db").write_bytes(b"nonsense " * 100)
+    with pytest.raises(OutputError, match=r"cannot be written \(file is not a database\)"):
+        opened(tmp_path)
+
+
 def test_a_full_disk_loses_nothing_of_before(tmp_path, full_disk, opened) -> None:
     spool = opened(tmp_path / "a")
     spool.append(payloads(1, 10), b"1")
     with full_disk(), pytest.raises(OutputError, match="cannot be written"):
         spool.append(payloads(11, 1000), b"2")
+    assert (spool.last, drain(spool)) == (10, list(range(1, 11)))
     other = opened(crashed(tmp_path / "a", tmp_path / "b"))
     assert (other.state, other.last) == (b"1", 10)
     assert drain(other) == list(range(1, 11))

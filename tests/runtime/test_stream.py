@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import edgeae_runtime
 from edgeae_runtime import Alarm, DataError, Drift, StreamResult, _stream
 from edgeae_runtime._samples import sample_batches
-from edgeae_runtime._ticks import LATE_RUN
+from edgeae_runtime._stream import LATE_RUN
 
 MACHINE = Path(__file__).parents[2].parent / "shared" / "data" / "machine_temperature.csv"
 START = datetime(2026, 1, 1)

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edgeae_runtime import Bundle, BundleError, _tune, load
+from edgeae_runtime import Bundle, BundleError, _bench, _tune, load
 from edgeae_runtime._tune import Pair, Tuning, tune
 
 PAIRS = {(engine, kind) for engine in ("onnxruntime", "litert") for kind in ("float32", "int8")}
@@ -26,13 +26,13 @@ def cache(monkeypatch, tmp_path) -> Path:
 def measured(monkeypatch) -> list[set[tuple[str, str]]]:
     """The pairs of each measurement; it takes the times that it finds, but a fixed one wins."""
     calls = []
-    original = _tune._time_by_turns
+    original = _bench.interleave
 
-    def spy(pairs):
+    def spy(pairs, **settings):
         calls.append(set(pairs))
-        return original(pairs)
+        return original(pairs, **settings)
 
-    monkeypatch.setattr(_tune, "_time_by_turns", spy)
+    monkeypatch.setattr(_bench, "interleave", spy)
     return calls
 
 

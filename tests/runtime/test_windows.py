@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeae_runtime import DataError, Input, windows
-from edgeae_runtime._csv import Piece
+from edgeae_runtime._csv import Piece, is_time, parse_time
 from edgeae_runtime._errors import EdgeaeWarning
 from edgeae_runtime._samples import apply, sample_batches
-from edgeae_runtime._times import is_time, parse_time
-from edgeae_runtime._windows import USUAL_STEPS, Clock, Slider, slide
+from edgeae_runtime._windows import USUAL_STEPS, Clock, slide
 
 unhurried = settings(deadline=None)
 
@@ -78,20 +77,17 @@ def test_however_a_series_is_cut_into_pieces_its_windows_are_the_same(data) -> N
     pieces = [
         Piece(rows[a:b], times[a:b]) for a, b in zip([0, *cuts], [*cuts, len(times)], strict=True) if b > a
     ]
-    slider = Slider(window, stride)
     if not expected:
         with pytest.raises(DataError, match="longest uninterrupted stretch"):
-            list(slide(pieces, slider, "pump.csv"))
+            list(slide(pieces, window, stride, "pump.csv"))
         return
     found = [
         (n, w)
-        for numbers, part in slide(pieces, slider, "pump.csv")
+        for numbers, part in slide(pieces, window, stride, "pump.csv")
         for n, w in zip(numbers, part, strict=True)
     ]
     assert [n for n, _ in found] == [n for n, _ in expected]
     np.testing.assert_array_equal([w for _, w in found], [w for _, w in expected])
-    assert slider.count == len(expected)
-    assert slider.stretches == len(breaks) - 1
 
 
 @settings(deadline=None, max_examples=15)
@@ -103,7 +99,7 @@ def test_pieces_longer_than_the_first_steps_give_the_same_too(data) -> None:
     rows = np.arange(count).reshape(-1, 1)
     cuts = sorted(data.draw(st.sets(st.integers(1, count - 1), max_size=4)))
     pieces = [Piece(rows[a:b], times[a:b]) for a, b in zip([0, *cuts], [*cuts, count], strict=True)]
-    last = np.concatenate([numbers for numbers, _ in slide(pieces, Slider(10, 1), "pump.csv")])
+    last = np.concatenate([numbers for numbers, _ in slide(pieces, 10, 1, "pump.csv")])
     expected = [*range(10, gap + 1), *range(gap + 10, count + 1)]
     assert last.tolist() == expected
 

@@ -30,8 +30,8 @@ def run(*command, cwd, **settings):
 def bundle(fashion_mnist, tmp_path_factory):
     """A bundle of Fashion-MNIST, made with the training stack here, and what Keras says of test images."""
     from edgeae import TrainConfig, train
+    from edgeae._dataset import Data
     from edgeae_export import export
-    from edgeae_runtime._data import Data
 
     folder = tmp_path_factory.mktemp("made")
     trained = train(Data(fashion_mnist[0][:4000], None), TrainConfig(hidden=(128,), latent=32, epochs=4))

@@ -21,8 +21,8 @@ def digits():
 @pytest.fixture(scope="module")
 def ae(digits, tmp_path_factory):
     from edgeae import TrainConfig, train
+    from edgeae._dataset import Data
     from edgeae_export import export
-    from edgeae_runtime._data import Data
 
     folder = tmp_path_factory.mktemp("drift")
     trained = train(Data(digits[0], None), TrainConfig(hidden=(32,), latent=8, epochs=60, seed=0))

@@ -48,7 +48,7 @@ def test_the_command_sets_them_beside_the_bundle(run_and_bundle, tmp_path):
         run,
         "--seconds",
         "1",
-        "--batches",
+        "--batch",
         "1",
         "--json",
         tmp_path / "b.json",
@@ -57,7 +57,7 @@ def test_the_command_sets_them_beside_the_bundle(run_and_bundle, tmp_path):
     assert result.exit_code == 0, result.output
     timings = json.loads((tmp_path / "b.json").read_bytes())["timings"]
     assert [timing["candidate"] for timing in timings] == ["litert float32", *NAMES]
-    assert all(timing["faster"]["high"] < 1 and timing["error_median"] is None for timing in timings[1:])
+    assert all(timing["faster"][2] < 1 and timing["fidelity"] is None for timing in timings[1:])
     assert all(name in result.stdout for name in NAMES)
 
 

@@ -16,11 +16,11 @@ from sklearn.neighbors import NearestNeighbors
 
 import edgeae_runtime
 from edgeae import TrainConfig, train
+from edgeae._dataset import Data
 from edgeae._models import build, posterior
 from edgeae._objectives import Objective, baseline, bernoulli_kl, kl_scale, kl_terms, laplacian_quotient
 from edgeae_export._artifacts import Options
 from edgeae_export._export import export_source
-from edgeae_runtime._data import Data
 
 FLOATS = arrays.arrays(np.float32, (7, 3), elements=st.floats(-3, 3, width=32))
 

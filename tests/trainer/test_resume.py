@@ -17,8 +17,8 @@ import edgeae._train
 from edgeae import TrainConfig, train
 from edgeae._checkpoint import Checkpoint, identify
 from edgeae._cli import train as command
+from edgeae._dataset import Data
 from edgeae._partial import ResumeError, check_checkpoint, checkpoint_path, discard
-from edgeae_runtime._data import Data
 
 RESTLESS = TrainConfig(
     hidden=(16,), latent=4, epochs=60, patience=2, batch_size=64, learning_rate=0.1, seed=11
@@ -101,7 +101,7 @@ from sklearn.datasets import load_digits
 from edgeae_export._quiet import import_tensorflow
 import_tensorflow()
 from edgeae import TrainConfig, train
-from edgeae_runtime._data import Data
+from edgeae._dataset import Data
 import msgspec
 config = msgspec.json.decode(sys.argv[1], type=TrainConfig)
 run = train(Data(np.float32(load_digits().images), None), config, checkpoint=pathlib.Path("x.run.partial"),

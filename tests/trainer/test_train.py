@@ -17,10 +17,10 @@ from edgeae._batches import VALIDATION, Batches
 from edgeae._cli import train as command
 from edgeae._config import Arch, Loss, NoiseKind, Objective, SettingsError, Sparsity, complete
 from edgeae._data import ScalerKind, split
+from edgeae._dataset import Data
 from edgeae._train import TrainingError
 from edgeae_export._source import load_run
 from edgeae_runtime import DataError, OutputError, Scaler
-from edgeae_runtime._data import Data
 from edgeae_runtime._errors import EdgeaeWarning
 
 PNG = b"\x89PNG\r\n\x1a\n"

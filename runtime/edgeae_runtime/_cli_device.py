@@ -1,21 +1,56 @@
-"""The command ``edgeae recalibrate``."""
+"""The commands ``tune`` and ``recalibrate``: what fits this very device."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from ._alarm import new_threshold, threshold_path, write_threshold
 from ._autoencoder import EngineName, PrecisionName, load
-from ._data import read_pieces
+from ._bundle import Bundle
 from ._engines import ENGINE_FORMATS
-from ._errors import DataError
+from ._errors import DataError, EngineError, format_table
 from ._manifest import PRECISIONS, Input, artifact_name
-from ._recalibrate import new_threshold, threshold_path, write_threshold
-from ._samples import sample_batches
+from ._tune import tune as run_tune
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the measurements as JSON.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="As they will run.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=1, show_default=True, help="In a call, as they will come."
+)
+def tune(bundle: Path, as_json: bool, threads: int, rows: int) -> None:
+    """Measure which engine and precision are fastest on this device; `auto` takes them from then on.
+
+    Only a pair that gives the bundle's golden outputs here can be chosen; where two are within 10 % of each
+    other, the more precise one is. The choice is kept in the user's cache folder.
+
+    \b
+    Examples:
+      edgeae tune pump.edgeae
+      edgeae tune pump.edgeae --rows 1000 --threads 4
+      edgeae tune pump.edgeae --json
+    """
+    found = run_tune(Bundle(bundle), threads=threads, rows=rows)
+    best = found.best({(pair.engine, pair.precision) for pair in found.pairs})
+    if as_json:
+        chosen = best and {"engine": best.engine, "precision": best.precision}
+        click.echo(msgspec.json.encode({"key": found.key, "pairs": found.pairs, "chosen": chosen}))
+    else:
+        fastest = min((pair.microseconds for pair in found.pairs if pair.microseconds), default=1.0)
+        table = [["engine", "precision", "p50 µs", "ratio", "error moves", ""]]
+        for pair in found.pairs:
+            time, moves = pair.microseconds, f"{pair.error_median:.3%}"
+            cells = [f"{time:,.1f}", f"{time / fastest:.2f}"] if time else ["-", "-"]
+            table.append([pair.engine, pair.precision, *cells, moves, pair.refused or ""])
+        click.echo(format_table(table))
+        if best:
+            click.echo(f"\nauto: {best.engine} {best.precision}")
+    if best is None:
+        raise EngineError(f"{bundle}: no engine here runs any of its models right; see `edgeae verify`")
 
 
 @click.command()
@@ -36,7 +71,7 @@ from ._samples import sample_batches
 )
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "onnxruntime", "litert"]),
+    type=click.Choice(["auto", *ENGINE_FORMATS]),
     default="auto",
     show_default=True,
     help="Inference engine; a threshold holds for one engine and precision.",
@@ -71,6 +106,8 @@ def recalibrate(
       edgeae recalibrate pump.edgeae readings.csv --last 90 --quantile 0.999
       edgeae recalibrate pump.edgeae --reset
     """
+    from ._samples import sample_batches
+
     if reset == (data is not None):
         raise click.UsageError("give either DATA or --reset")
     if data is None:
@@ -82,12 +119,8 @@ def recalibrate(
     artifact = artifact_name("scorer", autoencoder.precision, ENGINE_FORMATS[autoencoder.engine])
     wanted = autoencoder.manifest.input
     first = 0 if last is None else _first_row(wanted, data, last) + (wanted.window or 1) - 1
-    errors = np.concatenate(
-        [
-            autoencoder.score(samples)[np.asarray(rows) >= first]
-            for rows, samples in sample_batches(wanted, data)
-        ]
-    )
+    batches = sample_batches(wanted, data)
+    errors = np.concatenate([autoencoder.score(found)[np.asarray(rows) >= first] for rows, found in batches])
     threshold = new_threshold(errors, quantile=quantile)
     path = write_threshold(bundle, artifact, threshold)
     if as_json:
@@ -101,13 +134,11 @@ def recalibrate(
 
 def _first_row(expected: Input, data: Path, minutes: float) -> int:
     """Return the number of the first row that is of the last minutes."""
-    times = np.concatenate(list(_times(expected, data)))
-    span = np.timedelta64(round(minutes * 60e6), "us")
-    return int(np.argmax(times > times.max() - span)) + 1
+    from ._data import read_pieces
 
-
-def _times(expected: Input, data: Path) -> Iterator[NDArray[Any]]:
-    for piece in read_pieces(data, columns=expected.features, times=True):
-        if piece.times is None:
-            raise DataError(f"{data}: has no column of times, which --last needs; give the readings alone")
-        yield piece.times
+    found = [piece.times for piece in read_pieces(data, columns=expected.features, times=True)]
+    known = [times for times in found if times is not None]
+    if len(known) < len(found):
+        raise DataError(f"{data}: has no column of times, which --last needs; give the readings alone")
+    times = np.concatenate(known)
+    return int(np.argmax(times > times.max() - np.timedelta64(round(minutes * 60e6), "us"))) + 1

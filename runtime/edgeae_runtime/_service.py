@@ -1,0 +1,184 @@
+"""What makes a watch a good service: a log, metrics, word to systemd, bundles swapped as it runs."""
+
+import math
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._alarm import read_threshold, threshold_path
+from ._bundle import Bundle, verify
+from ._engines import ENGINE_FORMATS
+from ._errors import BundleError, EdgeaeError
+from ._manifest import Threshold, artifact_name
+
+if TYPE_CHECKING:
+    from ._autoencoder import Autoencoder
+
+POLL_SECONDS = 1.0
+QUIET_SECONDS = 10.0
+COUNTERS = (
+    "samples rejected repeated late missing interruptions windows anomalies dropped reconnects swaps refused"
+)
+GAUGES = "alarm drift error threshold spool_results connected"
+
+
+def new_metrics() -> dict[str, float]:
+    """Return all at 0, or NaN where there is no value yet."""
+    names = [*(f"{name}_total" for name in COUNTERS.split()), *GAUGES.split()]
+    return {**dict.fromkeys(names, 0), "error": math.nan, "threshold": math.nan}
+
+
+def serve(metrics: dict[str, float], port: int) -> int:
+    """Serve ``/metrics`` on 127.0.0.1 (Prometheus' text format 0.0.4); return the port, which 0 leaves open.
+
+    Raises:
+        EdgeaeError: the port is taken.
+    """
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10  # else who connects and says nothing keeps a thread
+
+        def do_GET(self) -> None:
+            if self.path != "/metrics":
+                self.send_error(404, "see /metrics")
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.end_headers()
+            for name, value in metrics.items():
+                kind = "counter" if name.endswith("_total") else "gauge"
+                self.wfile.write(f"# TYPE edgeae_{name} {kind}\nedgeae_{name} {value}\n".encode())
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    except OSError as error:
+        raise EdgeaeError(
+            f"--metrics-port {port}: cannot be opened on 127.0.0.1 ({error.strerror}); choose another"
+        ) from error
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server.server_port
+
+
+class Log:
+    """Tells of events, a line each."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        """Write lines to where ``write`` does."""
+        self.tell = write
+        self._last, self._count = -math.inf, 0
+
+    def now_and_then(self, text: str) -> None:
+        """Tell of something that may come with every reading, but not each time."""
+        self._count += 1
+        if time.monotonic() - self._last >= QUIET_SECONDS:
+            more = f" ({self._count} such since the last line)" if self._count > 1 else ""
+            self.tell(f"{text}{more}")
+            self._last, self._count = time.monotonic(), 0
+
+
+class Notifier:
+    """Tells systemd how we are, by sd_notify(3); silent where nobody listens."""
+
+    def __init__(self) -> None:
+        """Read ``NOTIFY_SOCKET``, ``WATCHDOG_USEC`` and ``WATCHDOG_PID``."""
+        name = os.environ.get("NOTIFY_SOCKET", "")
+        self._address = f"\0{name[1:]}" if name.startswith("@") else name
+        own = str(os.getpid())
+        microseconds = os.environ.get("WATCHDOG_USEC", "0")
+        # half of the time that is allowed, as sd_watchdog_enabled(3) advises
+        self.interval = int(microseconds) / 2e6 if os.environ.get("WATCHDOG_PID", own) == own else 0
+        self._last = time.monotonic()
+
+    def tell(self, what: str) -> None:
+        """Send a state such as ``READY=1``."""
+        if self._address:
+            with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.sendto(what.encode(), self._address)
+
+    def alive(self) -> None:
+        """Reset the watchdog, if there is one and it is time."""
+        if self.interval and time.monotonic() - self._last >= self.interval / 2:
+            self._last = time.monotonic()
+            self.tell("WATCHDOG=1")
+
+
+def open_threshold(path: Path, autoencoder: "Autoencoder") -> Threshold:
+    """Return the recalibrated threshold that lies beside the bundle, else the bundle's own.
+
+    Raises:
+        BundleError: the file is damaged.
+    """
+    artifact = artifact_name("scorer", autoencoder.precision, ENGINE_FORMATS[autoencoder.engine])
+    return read_threshold(path, artifact) or autoencoder.threshold
+
+
+def poll(
+    path: Path,
+    current: "Autoencoder",
+    *,
+    load: Callable[[Path], "Autoencoder"],
+    threshold: Callable[["Autoencoder"], float | Threshold],
+    tell: Callable[..., object],
+    stop: threading.Event,
+) -> None:
+    """Look each second whether bundle or threshold has changed; open and verify what is new.
+
+    A folder that is copied over file by file is looked at when nothing about it has changed for a second.
+
+    ``load`` opens a bundle and runs it once, so that nothing of it is left to be read later. ``tell`` gets
+    ``"swap"``, what is to run from now on and its threshold, or ``"refuse"`` and why not.
+    """
+    beside = threshold_path(path)
+    before = seen = _signature(path), _signature(beside)
+    while not stop.wait(POLL_SECONDS):
+        now = _signature(path), _signature(beside)
+        if now == before != seen and now[0]:
+            try:
+                if now[0] != seen[0]:
+                    current = _open(path, current, load)
+                tell("swap", current, threshold(current))
+            except EdgeaeError as error:
+                tell("refuse", str(error))
+            except Exception as error:  # whatever a broken file does, what runs goes on
+                tell("refuse", f"{path}: {type(error).__name__}: {error}")
+            seen = now
+        before = now
+
+
+def _open(path: Path, current: "Autoencoder", load: Callable[[Path], "Autoencoder"]) -> "Autoencoder":
+    bundle = Bundle(path)
+    old, new = current.manifest.input, bundle.manifest.input
+    for name in ("shape", "features", "window", "stride"):
+        if getattr(old, name) != getattr(new, name):
+            raise BundleError(
+                f"{path}: its {name} is {getattr(new, name)}, that of the running one "
+                f"{getattr(old, name)}; restart to change what goes in"
+            )
+    for check in verify(bundle):
+        if check.status == "failed":
+            raise BundleError(f"{path}: {check.artifact}: {check.detail}")
+    if bundle.manifest == current.manifest:
+        return current
+    fresh = load(path)
+    if fresh.manifest != bundle.manifest:
+        raise BundleError(f"{path}: changed while it was verified")
+    return fresh
+
+
+def _signature(path: Path) -> list[tuple[object, ...]]:
+    """Return what changes when a file, or one in a folder, is written or replaced; empty where none is."""
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        found = [(file.name, file.stat()) for file in files]
+    except OSError:
+        return []
+    return [(name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in found]
