@@ -71,7 +71,7 @@ check: .venv  ## lint, format, types and the direction of imports
 	$(BIN)/lint-imports --cache-dir .cache/import_linter
 
 test: check  ## check, then every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-fast: .venv  ## the unit tests alone, without the slow ones
 	$(BIN)/pytest --ignore=tests/system -m 'not slow'
