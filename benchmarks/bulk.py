@@ -1,16 +1,17 @@
-"""What `edgeae score` takes for many rows, by format and threads; prints the table of docs/bulk.md.
+"""What `edgeae score` takes for many rows, by format and threads; keeps it in bulk.json, for docs/bulk.md.
 
-python benchmarks/make_rows.py 10000000 rows.csv && head -100001 rows.csv > few.csv
-edgeae train few.csv --epochs 3 --batch-size 4096 --latent 3 --out rows.run
-edgeae export rows.run --out rows.edgeae
-python benchmarks/bulk.py rows.edgeae rows.csv
+python benchmarks/bulk.py [--rows 10000000] [--repeats 2] && python benchmarks/page.py --docs
+
+Rows and model are made first, in a folder that goes afterwards.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,21 @@ import pyarrow.parquet as pq
 from edgeae_runtime._data import read_pieces
 
 EDGEAE = Path(sys.executable).with_name("edgeae")
+HERE = Path(__file__).parent
+TRAINING_ROWS = 100_000
+
+
+def make(folder: Path, count: int) -> tuple[Path, Path]:
+    """Write rows, and train and export a small model on the first of them; return the bundle and the rows."""
+    rows, few = folder / "rows.csv", folder / "few.csv"
+    subprocess.run([sys.executable, HERE / "make_rows.py", str(count), rows], check=True)
+    with rows.open() as file, few.open("w") as part:
+        part.writelines(islice(file, TRAINING_ROWS + 1))
+    run, bundle = folder / "rows.run", folder / "rows.edgeae"
+    training = ["--epochs", "3", "--batch-size", "4096", "--latent", "3"]
+    subprocess.run([EDGEAE, "train", few, *training, "--out", run], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([EDGEAE, "export", run, "--out", bundle], check=True, stdout=subprocess.DEVNULL)
+    return bundle, rows
 
 
 def convert(source: Path, folder: Path) -> int:
@@ -68,15 +84,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("csv", type=Path)
-    parser.add_argument("--repeats", type=int, default=3, help="of which the fastest counts")
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--repeats", type=int, default=2, help="of which the fastest counts")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.csv.absolute().parent) as name:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = convert(options.csv, folder)
+        bundle, source_csv = make(folder, options.rows)
+        rows = convert(source_csv, folder)
         inputs = {
-            "one .csv": [options.csv],
+            "one .csv": [source_csv],
             "two .csv": [folder / "a.csv", folder / "b.csv"],
             "one .parquet": [folder / "rows.parquet"],
             "one .npy": [folder / "rows.npy"],
@@ -88,18 +104,16 @@ def main() -> None:
                 source, kind, threads = case
                 out = ["-o", folder / f"{cases.index(case)}-{number}", "--format", kind]
                 found[case].append(
-                    measure([EDGEAE, "score", options.bundle, *inputs[source], *out, "--threads", threads])
+                    measure([EDGEAE, "score", bundle, *inputs[source], *out, "--threads", threads])
                 )
                 for result in out[1].iterdir():
                     result.unlink()
-    print("| from | to | 1 thread: rows/s | anonymous | 2 threads: rows/s | anonymous |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for source, kind, _ in cases[::2]:
-        cells = []
-        for threads in (1, 2):
-            seconds, peak = (min(values) for values in zip(*found[source, kind, threads], strict=True))
-            cells += [f"{rows / seconds / 1e6:.2f} million", f"{peak / 1000:.0f} MB"]
-        print(f"| {source} | `.{kind}` | {' | '.join(cells)} |")
+    kept = [
+        {"from": source, "to": kind, "threads": threads, "seconds": min(seconds), "kilobytes": min(peaks)}
+        for (source, kind, threads), values in found.items()
+        for seconds, peaks in [zip(*values, strict=True)]
+    ]
+    (HERE / "bulk.json").write_text(json.dumps({"rows": rows, "runs": kept}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -54,8 +54,14 @@ def main() -> None:
 
 def instructions() -> dict[str, Any] | None:
     """Return the counts that instructions.py keeps, where it has made them."""
-    kept = HERE / "instructions.json"
-    return json.loads(kept.read_text()) if kept.exists() else None
+    kept: dict[str, Any] | None = _kept("instructions")
+    return kept
+
+
+def _kept(name: str) -> Any:
+    """Return what another script has kept as NAME.json, or None."""
+    path = HERE / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def documents() -> list[Path]:
@@ -82,6 +88,10 @@ def filled(text: str, results: dict[str, Any], where: str) -> str:
 def quotations(results: dict[str, Any]) -> dict[str, str]:
     """Return all that documents may quote, by name: tables, and one figure each."""
     found = {"latency": _short_table(results)}
+    if bulk := _kept("bulk"):
+        found["bulk"] = "\n" + sections.bulk(bulk, table) + "\n"
+    if stream := _kept("stream"):
+        found["stream"] = "\n".join(["", "```", *stream, "```", ""])
     for model, measured in results["latency"].items():
         for work in ("one", "embed", "many"):
             for name, times in measured[work]["seconds"].items():

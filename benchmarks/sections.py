@@ -55,6 +55,17 @@ def cold_start(runs: dict[str, Any], titles: dict[str, str], table: Table) -> st
     return table(["", "s to the first score", "MB resident", "MB at most"], rows)
 
 
+def bulk(kept: dict[str, Any], table: Table) -> str:
+    """Return what bulk.py found: rows a second and anonymous memory by format and threads."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for run in kept["runs"]:
+        speed = kept["rows"] / run["seconds"] / 1e6
+        cells = rows.setdefault((run["from"], run["to"]), [run["from"], f"`.{run['to']}`"])
+        cells += [f"{speed:.2f} million", f"{run['kilobytes'] / 1000:.0f} MB"]
+    heading = [f"{n} thread{'s' * (n > 1)}: {what}" for n in (1, 2) for what in ("rows/s", "anonymous")]
+    return table(["from", "to", *heading], list(rows.values()))
+
+
 def files(made: dict[str, Any], table: Table) -> str:
     """Return what the exports took and made: the scorers."""
     rows = []

@@ -1,6 +1,6 @@
 """What a live series costs: samples a second through `Autoencoder.stream`, and how memory grows.
 
-    python benchmarks/stream.py BUNDLE [--samples 10000000] [--stride N]
+    python benchmarks/stream.py BUNDLE [--samples 10000000] [--stride N] [--json FILE]
 
 Random readings with the scaler's mean and spread go in one at a time. Printed: the time of a sample that
 completes no window, samples a second with all windows scored, and the growth of resident memory after the
@@ -9,6 +9,7 @@ first 100,000 samples.
 
 import argparse
 import gc
+import json
 from datetime import datetime, timedelta
 from itertools import chain, islice, repeat
 from pathlib import Path
@@ -57,7 +58,13 @@ def main():
     parser.add_argument("--stride", type=int, help="samples between windows, instead of the bundle's")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--json", type=Path, help="keep what is printed here, for page.py")
     arguments = parser.parse_args()
+    lines = []
+
+    def say(line):
+        print(line)
+        lines.append(line)
 
     ae = edgeae_runtime.load(arguments.bundle, engine=arguments.engine, precision=arguments.precision)
     wanted = ae.manifest.input
@@ -76,7 +83,7 @@ def main():
         times = [datetime(2026, 1, 1) + i * MINUTE for i in range(ROUND)]
         for what, given in (("without times", [None] * ROUND), ("with times", times)):
             best = min(round_of(idle.stream(step=60).push, samples, given) for _ in range(50))
-            print(f"a sample that completes no window, {channels} channels, {what}: {1e9 * best:.0f} ns")
+            say(f"a sample that completes no window, {channels} channels, {what}: {1e9 * best:.0f} ns")
         del samples, times, given
 
     stream = with_stride(ae, arguments.stride or wanted.stride).stream()
@@ -91,9 +98,11 @@ def main():
             size = resident()
     seconds = perf_counter() - before
     growth = resident() - size
-    print(f"{arguments.samples:,} samples, {windows:,} windows scored by {ae.engine} {ae.precision}")
-    print(f"{arguments.samples / seconds:,.0f} samples/s, {windows / seconds:,.0f} windows/s")
-    print(f"resident memory grew by {growth / 1e6:.2f} MB after the first {START:,} samples")
+    say(f"{arguments.samples:,} samples, {windows:,} windows scored by {ae.engine} {ae.precision}")
+    say(f"{arguments.samples / seconds:,.0f} samples/s, {windows / seconds:,.0f} windows/s")
+    say(f"resident memory grew by {growth / 1e6:.2f} MB after the first {START:,} samples")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(lines, indent=1) + "\n")
 
 
 if __name__ == "__main__":
