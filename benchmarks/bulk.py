@@ -32,7 +32,7 @@ def make(folder: Path, count: int) -> tuple[Path, Path]:
     with rows.open() as file, few.open("w") as part:
         part.writelines(islice(file, TRAINING_ROWS + 1))
     run, bundle = folder / "rows.run", folder / "rows.edgeae"
-    training = ["--epochs", "3", "--batch-size", "4096", "--latent", "3"]
+    training = ["--epochs", "3", "--batch-size", "128", "--latent", "3"]
     subprocess.run([EDGEAE, "train", few, *training, "--out", run], check=True, stdout=subprocess.DEVNULL)
     subprocess.run([EDGEAE, "export", run, "--out", bundle], check=True, stdout=subprocess.DEVNULL)
     return bundle, rows
