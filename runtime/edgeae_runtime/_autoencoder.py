@@ -65,6 +65,7 @@ def load(
 
     Raises:
         BundleError: see `Bundle`; also where it has no artifact of that engine and precision.
+        FidelityError: ``auto`` finds no model that is right on this machine.
     """
     bundle = Bundle(Path(path))
     chosen = choose(bundle, engine=engine, precision=precision, threads=threads, arena=arena, rows=rows)
@@ -81,7 +82,6 @@ class Autoencoder:
         self.engine, self.precision = engine, precision
         self._bundle, self._threads, self._arena = bundle, threads, arena
         self._shape = bundle.manifest.input.shape
-        self._ones = np.ones(bundle.manifest.input.size, np.float32)
         self._forget()
         _alive.add(self)
 
@@ -105,7 +105,7 @@ class Autoencoder:
             BundleError, EngineError: the encoder is missing, altered or does not load.
         """
         one = self._run_one("encoder", samples)
-        if one and isfinite(np.ravel(samples).dot(self._ones)):  # the cheapest check of all values
+        if one and isfinite(np.vdot(samples, samples)):  # type: ignore[arg-type]  # the cheapest check of all values
             return one[0]
         rows, single = self._rows(samples)
         (embedding,) = self._run("encoder", as_samples(rows))

@@ -97,6 +97,9 @@ class Bundle:
         return content
 
 
+DIFFERS = "differs by"
+
+
 class Check(msgspec.Struct, frozen=True):
     """What `verify` found of one artifact."""
 
@@ -178,8 +181,8 @@ def check_artifact(
         return bad(f"its shapes are not those of the golden file ({error})")
     limit = GOLDEN_TOLERANCE[artifact.precision]
     if not worst <= limit:  # so that NaN fails too
-        return bad(f"differs by {worst:.2g} of its range; at most {limit:g} is allowed")
-    return Check(artifact.path, "ok", f"differs by {worst:.2g} of its range; {limit:g} is allowed"), engine
+        return bad(f"{DIFFERS} {worst:.2g} of its range; at most {limit:g} is allowed")
+    return Check(artifact.path, "ok", f"{DIFFERS} {worst:.2g} of its range; {limit:g} is allowed"), engine
 
 
 def _difference(found: NDArray[Any], expected: NDArray[Any]) -> float:

@@ -7,7 +7,7 @@ fork. Many rows are shared out among Python's threads; both engines let go of it
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from queue import SimpleQueue
 from threading import Lock
@@ -39,6 +39,8 @@ class _Bound(NamedTuple):
     input: Floats
     run: Callable[[], object]
     outputs: list[Floats]
+    owner: object = None
+    """What must live as long as the buffers are used."""
 
 
 class Engine:
@@ -64,11 +66,11 @@ class Engine:
 
         An encoder may be given too: the error is 0 then.
         """
-        rows, run, (embeddings, *others) = self.bind()
+        rows, run, (embeddings, *others), owner = self.bind()
         sample, embedding, lock = rows.reshape(shape), embeddings[0], Lock()
         errors = others[0] if others else np.zeros(1, np.float32)
 
-        def run_one(values: NDArray[Any]) -> tuple[Floats, np.float32]:
+        def run_one(values: NDArray[Any], owner: object = owner) -> tuple[Floats, np.float32]:
             with lock:
                 sample[...] = values
                 run()
@@ -190,6 +192,10 @@ class _OnnxRuntime(Engine):
         return _Bound(row, lambda: run(binding), outputs)
 
 
+_first = Lock()
+"""Taken for good by the first interpreter of a process: that one reports on standard error what it uses."""
+
+
 @contextmanager
 def _native_messages_muted() -> Iterator[None]:
     """Keep native code from writing to standard error."""
@@ -235,7 +241,8 @@ class _Interpreter:
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter: Any = Interpreter(model_content=content, num_threads=1)
-        with _native_messages_muted():  # the first one in a process reports which kernels it uses
+        is_first = _first.acquire(blocking=False)
+        with _native_messages_muted() if is_first else nullcontext():
             interpreter.allocate_tensors()
         signature: Any = interpreter.get_signature_runner()
         input_name, output_names = TENSORS[role]
@@ -278,7 +285,8 @@ class _Interpreter:
             views = [native.tensor(native, index) for index in (self._input, *self._outputs)]
         except (AttributeError, ValueError):  # another LiteRT; an output that is laid out while it runs
             return None
-        return _Bound(views[0], run, views[1:])
+        # the native interpreter reads the model's bytes, but only the Python one owns them
+        return _Bound(views[0], run, views[1:], self._interpreter)
 
     def _bind_copies(self, rows: int) -> _Bound:
         batch = np.zeros((rows, *self.shape), np.float32)

@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ._bundle import Bundle, check_artifact, golden_input, load_golden
+from ._bundle import DIFFERS, Bundle, check_artifact, golden_input, load_golden
 from ._engines import ENGINE_FORMATS, ENGINE_MODULES, Engine, run_batches
-from ._errors import BundleError, OutputError
+from ._errors import BundleError, FidelityError, OutputError
 from ._manifest import PRECISIONS, Artifact, Precision, Role
 
 EngineName: TypeAlias = Literal["auto", "onnxruntime", "litert"]
@@ -69,6 +69,7 @@ def choose(
 
     Raises:
         BundleError: the bundle has nothing of that engine and precision.
+        FidelityError: it was measured, and nothing that it has is right here.
     """
     held = _held(bundle, engine, precision)
     here = held
@@ -88,7 +89,15 @@ def choose(
         except BundleError:  # of the golden file, without which all else may work
             return first
     found = known.best(here)
-    return (found.engine, found.precision) if found else first  # whose trouble is told when it is used
+    if found is not None:
+        return found.engine, found.precision
+    reasons = [pair.refused or "" for pair in known.pairs if (pair.engine, pair.precision) in here]
+    if all(reason.startswith(DIFFERS) for reason in reasons):
+        raise FidelityError(
+            f"{bundle.path}: no model of it gives its golden outputs on this machine ({reasons[0]}); see "
+            "`edgeae verify`, or name engine and precision to use one all the same"
+        )
+    return first  # whose trouble is told when it is used
 
 
 def tune(bundle: Bundle, *, threads: int = 1, arena: bool = True, rows: int = 1) -> Tuning:
@@ -169,7 +178,7 @@ def _processor() -> str:
 def _measure(
     bundle: Bundle, artifacts: _Artifacts, key: dict[str, str], threads: int, arena: bool, rows: int
 ) -> Tuning:
-    """Verify and time pairs; remember the times unless none of them is right."""
+    """Verify and time pairs; remember those that are right: the others may be repaired."""
     from ._bench import interleave  # not needed for a choice that is known, nor is this
 
     golden = load_golden(bundle)
@@ -189,7 +198,8 @@ def _measure(
         found[pair] = msgspec.structs.replace(found[pair], microseconds=1e6 * float(np.median(times)))
     tuning = Tuning(key=key, pairs=tuple(found.values()))
     if calls:
-        _write(_cache_file(key), tuning)
+        right = tuple(pair for pair in tuning.pairs if pair.refused is None)
+        _write(_cache_file(key), msgspec.structs.replace(tuning, pairs=right))
     return tuning
 
 

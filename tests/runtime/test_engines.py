@@ -172,6 +172,15 @@ def test_litert_s_buffers_may_also_be_laid_out_while_it_runs(tiny, rows, monkeyp
         assert error == other_error
 
 
+def test_a_row_can_still_be_run_when_only_that_way_through_it_is_kept(tiny, rows) -> None:
+    content = (tiny / "scorer.int8.tflite").read_bytes()
+    before = sys.getrefcount(content)
+    run = load_engine("litert", content, "scorer", 1).one_row((6,))
+    assert sys.getrefcount(content) > before  # the native interpreter reads it where it lies
+    expected = load_engine("litert", content, "scorer", 1).run(rows[:1])
+    np.testing.assert_array_equal(run(rows[0])[0], expected[0][0])
+
+
 class Public:
     """An interpreter of a LiteRT whose inside is another, so only what is documented is there."""
 
@@ -188,7 +197,7 @@ def test_a_litert_without_the_inside_that_is_known_is_run_through_copies(tiny, r
     content = (tiny / "scorer.int8.tflite").read_bytes()
     interpreter = _Interpreter(content, "scorer")
     interpreter._interpreter = Public(interpreter._interpreter)
-    batch, run, (embedding, error) = interpreter.bind(1)
+    batch, run, (embedding, error), _ = interpreter.bind(1)
     batch[...] = rows[:1]
     run()
     expected = load_engine("litert", content, "scorer", 1).run(rows[:1])
@@ -216,7 +225,7 @@ def test_an_output_without_a_place_before_the_first_run_is_copied(tiny, rows) ->
     interpreter = _Interpreter(content, "scorer")
     assert interpreter._input == 0
     interpreter._interpreter._interpreter = Unlaid(interpreter._interpreter._interpreter)
-    batch, run, (embedding, error) = interpreter.bind(1)
+    batch, run, (embedding, error), _ = interpreter.bind(1)
     batch[...] = rows[:1]
     run()
     expected = load_engine("litert", content, "scorer", 1).run(rows[:1])

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edgeae_runtime import Bundle, BundleError, _bench, _tune, load
+from edgeae_runtime import Bundle, BundleError, FidelityError, _bench, _tune, load
 from edgeae_runtime._tune import Pair, Tuning, tune
 
 PAIRS = {(engine, kind) for engine in ("onnxruntime", "litert") for kind in ("float32", "int8")}
@@ -205,10 +205,25 @@ def test_a_model_that_is_wrong_here_is_never_chosen(bundle, golden) -> None:
     assert chosen(bundle.path, precision="int8", engine="litert") == ("litert", "int8")  # asked for
 
 
-def test_where_nothing_is_right_the_fixed_order_decides(bundle, golden, cache) -> None:
+def test_where_nothing_is_right_auto_refuses_and_a_named_pair_runs(bundle, golden, cache) -> None:
     bundle.replace_golden(**{name: array * 2 for name, array in golden.items() if ":error" in name})
-    assert chosen(bundle.path) == ("onnxruntime", "int8")
+    with pytest.raises(FidelityError, match=r"no model of it gives its golden outputs .*\(differs by 0\.5"):
+        load(bundle.path)
     assert not cache.exists()
+    assert load(bundle.path, engine="onnxruntime", precision="int8").engine == "onnxruntime"
+
+
+def test_a_file_that_was_repaired_is_chosen_again(bundle, cache) -> None:
+    names = ["scorer.int8.onnx", "scorer.int8.tflite"]
+    whole = [(bundle.path / name).read_bytes() for name in names]
+    for name in names:
+        (bundle.path / name).write_bytes(b"damaged")
+    assert chosen(bundle.path)[1] == "float32"
+    for name, content in zip(names, whole, strict=True):
+        (bundle.path / name).write_bytes(content)
+    chosen(bundle.path)
+    kept = msgspec.json.decode(next(cache.rglob("*.json")).read_bytes())
+    assert {pair["precision"] for pair in kept["pairs"]} >= {"int8", "float32"}
 
 
 def test_a_damaged_golden_file_costs_the_measurement_but_not_the_bundle(bundle, rows, cache) -> None:

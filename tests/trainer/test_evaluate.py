@@ -543,7 +543,7 @@ def test_what_is_neither_run_nor_bundle_is_refused(tmp_path):
         ("l.json", b"[0, 1, 1]", [0, 1, 1]),
         ("l.json", b'["a", "b"]', ["a", "b"]),
         ("labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x03\x09\0\x02", [9, 0, 2]),
-        ("labels-idx1-ubyte.gz", gzip.compress(b"\0\0\x08\x01\0\0\0\x02\x07\x08"), [7, 8]),
+        ("labels-idx1-ubyte.gz", gzip.compress(b"\0\0\x08\x01\0\0\0\x02\x07\x08", mtime=0), [7, 8]),
     ],
 )
 def test_labels_are_read(tmp_path, name, content, expected):
