@@ -10,7 +10,7 @@ RUNS = ("onnxruntime float32", "onnxruntime int8", "litert float32", "litert int
 AXES = {
     "width": "values in a sample (network N-128-32-128-N)",
     "latent": "values in the code (network 784-1024-N-1024-784)",
-    "depth": "hidden layers of 128, each in encoder and decoder (784 … 32 … 784)",
+    "depth": "hidden layers of 128 each way (784 … 32 … 784)",
 }
 
 
