@@ -24,8 +24,9 @@ def compact(model: bytes) -> bytes:
         for number, tensor in enumerate(graph.tensors):
             tensor.name = str(number)
     for notes in [m for m in content.metadata or [] if m.name == _NOTES]:
-        content.buffers[notes.buffer].data = None
         content.metadata.remove(notes)
+        if notes.buffer == len(content.buffers) - 1:  # else another one would move to its place
+            content.buffers.pop()
     builder = _Builder(len(model))
     builder.Finish(content.Pack(builder), file_identifier=_FILE_IDENTIFIER)
     return bytes(builder.Output())
