@@ -20,8 +20,13 @@ from edgeae_runtime import Alarm
 def read_sensor() -> Iterator[tuple[datetime, list[float]]]:
     """Yield the time and the values of all channels, in raw units."""
     for line in sys.stdin:
-        time, *values = line.split(",")
-        yield datetime.fromisoformat(time), [float(value or "nan") for value in values]
+        time, *values = line.rstrip().split(",")
+        try:
+            reading = datetime.fromisoformat(time), [float(value or "nan") for value in values]
+        except ValueError:
+            print(f"no reading: {line.rstrip()}", file=sys.stderr)  # the header, for one
+        else:
+            yield reading
 
 
 def main() -> None:
@@ -53,7 +58,9 @@ def main() -> None:
     except KeyboardInterrupt:
         pass
     finally:
-        arguments.state.write_bytes(stream.state(window=True))
+        fresh = arguments.state.with_suffix(".new")
+        fresh.write_bytes(stream.state(window=True))
+        fresh.replace(arguments.state)  # at once: there is never half a state
         print(f"late: {stream.late}, missing: {stream.missing}, interruptions: {stream.interruptions}")
 
 

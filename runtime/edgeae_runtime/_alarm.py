@@ -186,12 +186,15 @@ def threshold_path(bundle: str | os.PathLike[str]) -> Path:
     return path.with_name(f"{path.name}.threshold.json")
 
 
-def read_threshold(bundle: str | os.PathLike[str], artifact: str) -> Threshold | None:
+def read_threshold(
+    bundle: str | os.PathLike[str], artifact: str, manifest: Manifest | None = None
+) -> Threshold | None:
     """Return the recalibrated threshold of an artifact, or None where there is none.
 
     Args:
         bundle: the bundle's path.
         artifact: the file in it, such as ``scorer.int8.onnx``.
+        manifest: of what runs, when that may not be the bundle there.
 
     Raises:
         BundleError: the bundle cannot be opened, or the file beside it is damaged.
@@ -200,7 +203,7 @@ def read_threshold(bundle: str | os.PathLike[str], artifact: str) -> Threshold |
     kept = _read(bundle)
     if kept is None:
         return None
-    if kept.manifest != _digest(Bundle(Path(bundle)).manifest):
+    if kept.manifest != _digest(manifest or Bundle(Path(bundle)).manifest):
         warnings.warn(
             f"{threshold_path(bundle)}: was made for another bundle, so the bundle's own threshold holds; "
             "run `edgeae recalibrate` again",

@@ -27,7 +27,6 @@ Seconds: TypeAlias = NDArray[np.float64]
 Peers: TypeAlias = Callable[[Floats], Mapping[str, Callable[[], object]]]
 """Takes a batch (n, *shape) in raw units; returns calls that do a scorer's work on it, by name."""
 _Candidate: TypeAlias = tuple[str, str, int, Fidelity | None]
-"""Name, precision, threads, and the fidelity of one of ours."""
 
 BLOCK_SECONDS = 0.002
 """What a candidate's calls of one round take: fewer would show its speed out of a cold cache."""
@@ -35,8 +34,7 @@ MOST_CALLS = 200
 LEAST_ROUNDS = 5
 RESAMPLES = 2000
 COLD_STARTS = 3
-HOT = 80.0
-"""Degrees Celsius from which a Raspberry Pi slows down."""
+HOT = 80.0  # °C from which a Raspberry Pi slows down
 
 _PACKAGES = ("edgeae-runtime", "onnxruntime", "ai-edge-litert", "numpy", "tensorflow")
 _COLD = """
@@ -60,10 +58,9 @@ class Interval(NamedTuple):
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """One candidate at one number of rows a call; times in microseconds a call."""
+    """One candidate at one number of rows a call, in microseconds a call; see docs/bench.md."""
 
     candidate: str
-    """``ENGINE PRECISION``, or a way to call TensorFlow, which has no fidelity and chooses its threads."""
     precision: str
     threads: int
     rows: int
@@ -72,12 +69,11 @@ class Timing(msgspec.Struct, frozen=True):
     p99: float
     rows_per_second: float
     faster: Interval | None
-    """How many times as fast as the bundle's fastest float32 model at as many rows; None without one."""
     fidelity: Fidelity | None
 
 
 class Model(msgspec.Struct, frozen=True):
-    """One scorer of the bundle, as a file."""
+    """One scorer of the bundle, as a file; see docs/bench.md."""
 
     artifact: str
     engine: str
@@ -85,27 +81,21 @@ class Model(msgspec.Struct, frozen=True):
     bytes: int
     fidelity: Fidelity
     cold_seconds: float | None
-    """From the start of a fresh process to its first score."""
     cold_bytes: int | None
-    """Resident in memory then."""
     reason: str | None
-    """Why something is missing: not installed, not right here, or not to be run in a fresh process."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What `bench` found, and its JSON; see docs/bench.md."""
 
     format_version: int = 1
-    """Raised when a field changes its meaning or goes."""
     bundle: str
     machine: dict[str, Any]
-    """As `describe` returns it."""
     packages: dict[str, str]
     warnings: list[str]
     models: list[Model]
     timings: list[Timing]
     advice: dict[int, str]
-    """A sentence for each number of rows a call."""
 
 
 def interleave(

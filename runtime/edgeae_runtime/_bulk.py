@@ -7,7 +7,7 @@ a folder of results ``.NAME.done`` then says of which input a whole one is.
 """
 
 import fcntl
-import hashlib
+import importlib
 import itertools
 import os
 import re
@@ -18,18 +18,20 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
 
+from ._alarm import _digest
 from ._autoencoder import EngineName, load
-from ._engines import BATCH_ROWS
+from ._bundle import Bundle
+from ._engines import BATCH_ROWS, ENGINE_MODULES
 from ._errors import BundleError, DataError, OutputError
 from ._files import check_file_target, named_disk_errors
-from ._manifest import Input, Manifest, Precision, encode_manifest
+from ._manifest import Input, Precision
 from ._samples import Progress, Results, Samples, apply, encode, finish, sample_units
 
 Item = TypeVar("Item")
@@ -55,6 +57,10 @@ class Run(msgspec.Struct, frozen=True):
     suffix: str
 
 
+_Record: TypeAlias = tuple[Run, str, int, int, int]
+"""With the input's path, size, time of change and inode."""
+
+
 @dataclass(frozen=True)
 class Job:
     bundle: Path
@@ -62,9 +68,10 @@ class Job:
     run: Run
 
     def record(self, path: Path) -> bytes:
-        stat = path.stat() if path.is_file() else None
-        size, changed = (stat.st_size, stat.st_mtime_ns) if stat else (0, 0)
-        return msgspec.json.encode((self.run, path.name, size, changed))
+        name = os.fsencode(os.path.abspath(path)).decode(errors="backslashreplace")
+        found = path.stat() if os.path.isfile(path) else None  # Path.is_file may raise
+        state = (found.st_size, found.st_mtime_ns, found.st_ino) if found else (0, 0, 0)
+        return msgspec.json.encode((self.run, name, *state))
 
 
 class Worker:
@@ -88,29 +95,32 @@ class Worker:
 def plan(command: Command, bundle: Path, engine: Any, precision: Any, out: Path | None, suffix: str) -> Job:
     """Settle what ``auto`` means, once: what it meant for the results that are in ``out`` already, if any.
 
-    ``engine``, ``precision`` and errors are those of `load`.
+    ``engine``, ``precision`` and errors are those of `load`; `EngineError` without the engine.
     """
-    found = load(bundle, engine=engine, precision=precision, rows=BATCH_ROWS)
-    digest = _digest(found.manifest)
+    digest = _digest(Bundle(bundle).manifest)
     before = None if out is None else read_run(out)
-    if engine == precision == "auto" and before is not None and before.bundle == digest:
-        found = load(bundle, engine=before.engine, precision=before.precision)
+    if before and before.bundle == digest:
+        pair = before.engine, before.precision
+        if engine in ("auto", pair[0]) and precision in ("auto", pair[1]):
+            engine, precision = pair
+    found = load(bundle, engine=engine, precision=precision, rows=BATCH_ROWS)
     name: Any = found.engine
-    packages = ("edgeae-runtime", {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}[name])
-    versions = {package: version(package) for package in packages}
+    module = ENGINE_MODULES[name]
+    package = module.replace("_", "-")
+    try:
+        installed = version(package)
+    except PackageNotFoundError:
+        found._load("encoder" if command == "embed" else "scorer")  # tells what is missing
+        installed = importlib.import_module(module).__version__  # a build of another name
+    versions = {"edgeae-runtime": version("edgeae-runtime"), package: installed}
     return Job(bundle, found.manifest.input, Run(command, digest, name, found.precision, versions, suffix))
-
-
-def _digest(manifest: Manifest) -> str:
-    return hashlib.sha256(encode_manifest(manifest)).hexdigest()
 
 
 def read_run(out: Path) -> Run | None:
     try:
         if out.is_dir():
             return msgspec.json.decode((out / FOLDER_RECORD).read_bytes(), type=Run)
-        record = _paths(out)[1].read_bytes().partition(b"\n")[0]
-        return msgspec.json.decode(record, type=tuple[Run, str, int, int])[0]
+        return _decode(_paths(out)[1].read_bytes())[0]
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -220,10 +230,24 @@ def resumable(out: Path, record: bytes) -> Iterator[Partial]:
 
 
 def is_done(out: Path, record: bytes) -> bool:
+    """Tell whether a result in a folder is whole, and that of this run and input.
+
+    Raises:
+        OutputError: it is that of another input, which would be lost.
+    """
     try:
-        return _paths(out)[2].read_bytes() == record + b"\n%d\n" % out.stat().st_size
-    except OSError:
+        done, size = _paths(out)[2].read_bytes(), out.stat().st_size
+        other = _decode(done)[1]
+    except (OSError, msgspec.DecodeError):
         return False
+    if other != _decode(record)[1]:
+        raise OutputError(f"{out}: is the result of {other}; choose another --out, or remove it")
+    return done == record + b"\n%d\n" % size
+
+
+def _decode(content: bytes) -> _Record:
+    record: _Record = msgspec.json.decode(content.partition(b"\n")[0], type=_Record)
+    return record
 
 
 def saved(out: Path, record: bytes) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from ._bulk import is_done, plan, results
 from ._errors import import_extra, progress_bar
 from ._folder import open_folder, ray_files, ray_results, result_paths, run_files
 from ._manifest import PRECISIONS
-from ._samples import FORMATS, check_output
+from ._samples import FORMATS, check_not_input, check_output
 
 _STEPS = 1000  # of the progress bar
 _PATH: Any = click.Path(path_type=Path)
@@ -108,6 +108,10 @@ def _run(
     ending = f".{suffix or 'csv'}" if folder else ".jsonl" if out is None else out.suffix
     if ending == ".parquet":
         import_extra("pyarrow.parquet")  # said before any work
+    outs = [] if out is None else result_paths(data, out, ending) if folder else [out]
+    pairs = list(zip(data, outs, strict=False))
+    for path, result in pairs:
+        check_not_input(path, result)
     job = plan(command, bundle, "auto" if engine == "ray" else engine, precision, out, ending)
     if engine == "ray":
         lines, files = partial(ray_results, workers=threads), partial(ray_files, workers=threads)
@@ -124,11 +128,11 @@ def _run(
                 sys.stdout.buffer.write(unit)
                 sys.stdout.buffer.flush()
         elif not folder:
-            files(job, [(data[0], out)], progress=progress)
+            files(job, pairs, progress=progress)
         else:
-            pairs = list(zip(data, result_paths(data, out, ending), strict=True))
             open_folder(out, job.run)
             left = [(path, result) for path, result in pairs if not is_done(result, job.record(path))]
             if len(left) < len(pairs):
                 click.echo(f"{out}: {len(pairs) - len(left)} of {len(pairs)} are done already", err=True)
-            files(job, left, progress=progress)
+            if left:
+                files(job, left, progress=progress)

@@ -83,7 +83,7 @@ def watch(bundle: Path, **options: Any) -> None:
     """
     _check(options)
     from ._intake import Intake, Spool
-    from ._service import Log, new_metrics, open_threshold, poll, serve
+    from ._service import Log, new_metrics, open_threshold, poll, serve, signature
     from ._watch import Watch
 
     among = options["alarm_among"] or options["alarm_needed"]
@@ -101,6 +101,7 @@ def watch(bundle: Path, **options: Any) -> None:
     def load(path: Path) -> "Autoencoder":
         return _load(path, options["engine"], options["precision"])
 
+    seen = signature(bundle)
     autoencoder = load(bundle)
     metrics, log = new_metrics(), Log(_log)
     intake = Intake(
@@ -121,17 +122,18 @@ def watch(bundle: Path, **options: Any) -> None:
     if options["metrics_port"] is not None:
         port = serve(metrics, options["metrics_port"])
         _log(f"metrics on http://127.0.0.1:{port}/metrics")
-    if options["mqtt"] is not None and spool is not None:
-        from ._mqtt import Mqtt
-
-        running.link = Mqtt(options, f"edgeae-{spool.client}", bundle.stem, running.tell)
-        running.publishes = options["publish"] is not None
     ending = threading.Event()
+    # else a thread that ends, such as paho's, leaves a watch of nothing
+    threading.excepthook = lambda hook: running.tell("fail", EdgeaeError(repr(hook.exc_value)))
     try:
-        more = {"load": load, "threshold": threshold, "tell": running.tell, "stop": ending}
-        threading.Thread(target=poll, args=(bundle, autoencoder), kwargs=more, daemon=True).start()
-        if running.link is not None:
+        if options["mqtt"] is not None and spool is not None:
+            from ._mqtt import Mqtt
+
+            running.link = Mqtt(options, f"edgeae-{spool.client}", bundle.stem, running.tell)
+            running.publishes = options["publish"] is not None
             running.link.start()
+        more = {"load": load, "threshold": threshold, "tell": running.tell, "stop": ending}
+        threading.Thread(target=poll, args=(bundle, autoencoder, seen), kwargs=more, daemon=True).start()
         if options["topic"] is None:
             source = running, options["follow"], intake.position, ending
             threading.Thread(target=_read, args=source, daemon=True).start()
@@ -203,9 +205,10 @@ def _read(running: "Watch", path: Path | None, position: "Position | None", endi
 
 
 def _write(lines: bytes) -> None:
-    if lines:
-        sys.stdout.buffer.write(lines)
-        sys.stdout.buffer.flush()
+    rest = memoryview(lines)
+    while rest:  # unbuffered, it may take a part
+        rest = rest[sys.stdout.buffer.write(rest) :]
+    sys.stdout.buffer.flush()
 
 
 def _log(text: str) -> None:

@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,9 @@ def result_paths(files: Sequence[Path], out: Path, suffix: str) -> list[Path]:
 def open_folder(out: Path, run: Run) -> None:
     """Make a folder for the results of a run, or see that it is one."""
     check_target(out, force=True, mark=FOLDER_RECORD)
-    if out.exists() and not out.is_dir():
+    if os.path.exists(out) and not out.is_dir():
         raise OutputError(f"{out}: is a file; the results of several files need a folder")
-    if not out.exists() or not os.listdir(out):
+    if not os.path.exists(out) or not os.listdir(out):
         with new_folder(out, force=True, mark=FOLDER_RECORD) as fresh:
             (fresh / FOLDER_RECORD).write_bytes(msgspec.json.encode(run))
         return
@@ -70,7 +71,7 @@ def run_files(job: Job, files: Sequence[tuple[Path, Path]], *, threads: int, pro
     Where there are fewer files than threads, each process has several. Of the first that fails the error is
     raised; those under way are finished.
     """
-    sizes = np.array([path.stat().st_size if path.is_file() else 0 for path, _ in files])
+    sizes = np.array([path.stat().st_size if os.path.isfile(path) else 0 for path, _ in files])
     weights = sizes / (sizes.sum() or 1)
     processes = min(threads, len(files))
     if processes <= 1:
@@ -86,16 +87,20 @@ def run_files(job: Job, files: Sequence[tuple[Path, Path]], *, threads: int, pro
     context = multiprocessing.get_context("spawn")  # engines do not survive a fork
     shares = context.Array("d", len(files), lock=False)
     with ProcessPoolExecutor(processes, context, _begin, (shares,)) as pool:
-        left: Iterable[Future[list[str]]] = [
-            pool.submit(_in_process, job, path, out, threads // processes, place)
-            for place, (path, out) in enumerate(files)
-        ]
         try:
+            left: Iterable[Future[list[str]]] = [
+                pool.submit(_in_process, job, path, out, threads // processes, place)
+                for place, (path, out) in enumerate(files)
+            ]
             while left:
                 done, left = wait(left, _SHOWN_EVERY, FIRST_EXCEPTION)
                 progress(float(np.dot(shares, weights)))
                 for message in itertools.chain.from_iterable(future.result() for future in done):
                     warnings.warn(message, EdgeaeWarning, stacklevel=2)
+        except BrokenProcessPool as error:
+            raise EdgeaeError(
+                "a worker process was killed (out of memory?); give the same command again"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -154,6 +154,8 @@ class _Kept(msgspec.Struct):
     """The last messages: id and checksum of the payload."""
     position: Position | None = None
     """In the followed file, of what was taken so far."""
+    header: bytes | None = None
+    """See `Parser`."""
 
 
 class Intake:
@@ -195,6 +197,7 @@ class Intake:
     def state(self) -> bytes:
         """Return all that outlives a restart, as JSON: also the open window."""
         self._kept.stream = msgspec.Raw(self._stream.state(window=True))
+        self._kept.header = self._parser.header
         return msgspec.json.encode(self._kept)
 
     @property
@@ -212,6 +215,8 @@ class Intake:
             stream = msgspec.json.decode(kept.stream)
             if not keep_window and kept.time is None:
                 stream["open"] = None
+            if kept.header is not None:
+                self._parser.begin(kept.header)
             self._run(*self._running, msgspec.json.encode(stream))
             self._kept = kept
         except (ValueError, DataError) as error:
@@ -239,11 +244,14 @@ class Intake:
         Raises:
             DataError: a first line that is neither JSON nor a header that fits.
         """
-        if chunk.first is not None:
-            self._parser.begin(chunk.first)
+        is_new = chunk.is_new or self._parser.header is None
         for line in chunk.lines:
-            if line.strip() and line != self._parser.header:
-                self._take(line)
+            if line.strip():
+                if is_new:
+                    self._parser.begin(line)
+                    is_new = False
+                if line != self._parser.header:
+                    self._take(line)
             between()
         self._kept.position = chunk.position
 
@@ -263,6 +271,7 @@ class Intake:
                 self._metrics["repeated_total"] += 1
                 return
             self._bridge(reading)
+            late = self._stream.late
             result = self._stream.push(reading.values, reading.time)
         except DataError as error:
             self._metrics["rejected_total"] += 1
@@ -271,7 +280,8 @@ class Intake:
         self._metrics["samples_total"] += 1
         if reading.sequence is not None:
             self._kept.seq = reading.sequence
-        self._kept.time = reading.time or self._kept.time
+        if self._stream.late == late:  # else its clock may be wrong
+            self._kept.time = reading.time or self._kept.time
         self._note(result)
 
     def _is_repeated(self, reading: Reading) -> bool:

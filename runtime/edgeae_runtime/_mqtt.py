@@ -9,7 +9,6 @@ import re
 import ssl
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ RECEIVE_MAXIMUM = 64
 """Readings that the broker may send without an acknowledgement."""
 SESSION_SECONDS = 7 * 24 * 3600
 """So long the broker keeps readings for a watch that is away."""
+PUBLISHED_AHEAD = 20
+"""Messages not yet acknowledged, if the broker takes so many."""
 KEEPALIVE_SECONDS = 30
 FIRST_DELAY = (0.5, 1.5)
 """Seconds until the first attempt to reconnect, drawn at random so that a fleet does not come back at once;
@@ -56,6 +57,11 @@ class Mqtt:
         client = import_extra("paho.mqtt.client")
         self._address, self._topic, self._publish, self._tell = (host, port), options["topic"], publish, tell
         self.connections = 0
+        self.ready = False
+        """Whether what was published before was sent again, and is not overtaken."""
+        self.ahead = 0
+        """Results that may be on their way."""
+        self._awaited: dict[int, str] = {}
         self._client: Any = client.Client(
             client.CallbackAPIVersion.VERSION2, client_id, protocol=client.MQTTv5, manual_ack=True
         )
@@ -84,7 +90,7 @@ class Mqtt:
         properties = import_extra("paho.mqtt.properties").Properties(packets.CONNECT)
         properties.SessionExpiryInterval = SESSION_SECONDS
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
-        self._draw_delays()
+        self._client.reconnect_delay_set(random.uniform(*FIRST_DELAY), random.uniform(*LONGEST_DELAY))
         self._client.connect_async(
             *self._address, KEEPALIVE_SECONDS, clean_start=False, properties=properties
         )
@@ -104,18 +110,12 @@ class Mqtt:
             self._client.ack(mid, 1)
 
     def stop(self) -> None:
-        """Say that we are going, and go."""
-        if self._publish is not None and self._client.is_connected():
-            info = self._client.publish(f"{self._publish}/status", b"offline", qos=1, retain=True)
-            with suppress(RuntimeError, ValueError):  # the connection went meanwhile: the will says it for us
-                info.wait_for_publish(2)
-        self._client.disconnect()
+        """Go; the will says so, without a place in the queue."""
+        code = import_extra("paho.mqtt.reasoncodes").ReasonCode
+        self._client.disconnect(code(14, identifier=4))  # DISCONNECT with will message
         self._client.loop_stop()
 
-    def _draw_delays(self) -> None:
-        self._client.reconnect_delay_set(random.uniform(*FIRST_DELAY), random.uniform(*LONGEST_DELAY))
-
-    def _on_connect(self, client: Any, data: object, flags: Any, reason: Any, properties: object) -> None:
+    def _on_connect(self, client: Any, data: object, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             self._refused(f"the broker refuses the connection: {reason}", reason.value not in _TEMPORARY)
             return
@@ -124,8 +124,11 @@ class Mqtt:
             # retained messages are old readings, and would come again with each subscription
             options = import_extra("paho.mqtt.subscribeoptions").SubscribeOptions(qos=1, retainHandling=2)
             client.subscribe(self._topic, options=options)
+        limit = min(PUBLISHED_AHEAD, getattr(properties, "ReceiveMaximum", PUBLISHED_AHEAD))
+        self.ahead = max(1, limit - len(self._retained))
         for topic, payload in self._retained.items():
-            client.publish(topic, payload, qos=1, retain=True)
+            if topic not in self._awaited.values():  # else paho sends it again
+                self._awaited[client.publish(topic, payload, qos=1, retain=True).mid] = topic
         self._tell("up", flags.session_present)
 
     def _on_connect_fail(self, client: object, data: object) -> None:
@@ -140,7 +143,7 @@ class Mqtt:
             self._tell("down", why)
 
     def _on_disconnect(self, client: object, data: object, flags: Any, reason: Any, props: object) -> None:
-        self._draw_delays()
+        self.ready = False
         self._tell("down", str(reason))
 
     def _on_subscribe(self, client: object, data: object, mid: int, reasons: Any, properties: object) -> None:
@@ -150,7 +153,12 @@ class Mqtt:
     def _fail(self, why: str) -> None:
         self._tell("fail", EdgeaeError(f"{self._address[0]}:{self._address[1]}: {why}"))
 
-    def _on_publish(self, client: object, data: object, mid: int, reason: object, properties: object) -> None:
+    def _on_publish(self, client: object, data: object, mid: int, reason: Any, properties: object) -> None:
+        if reason.is_failure:
+            self._fail(f"the broker refuses a message: {reason}")
+            return
+        if self._awaited.pop(mid, None):
+            self.ready = not self._awaited
         self._tell("published", mid)
 
     def _on_message(self, client: object, data: object, message: Any) -> None:
@@ -165,7 +173,9 @@ def _parse(url: str) -> tuple[str, int, bool]:
             "--mqtt: user and password do not belong on the command line, which everybody can see; use "
             "--credentials, or EDGEAE_MQTT_USERNAME and EDGEAE_MQTT_PASSWORD"
         )
-    found = re.fullmatch(r"mqtt(s?)://([\w.-]+|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?/?", url)
+    found = re.fullmatch(
+        r"mqtt(s?)://([\w-]{1,63}(?:\.[\w-]{1,63})*\.?|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?/?", url
+    )
     if found is None or not 0 < int(found[3] or 1) < 65536:
         raise DataError(f"--mqtt: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT], found {url!r}")
     return found[2].strip("[]"), int(found[3] or (8883 if found[1] else 1883)), bool(found[1])

@@ -10,7 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ._csv import parse_time
+from ._csv import is_time, parse_time
 from ._errors import DataError
 from ._manifest import Input
 
@@ -42,23 +42,29 @@ class Parser:
         self._features = wanted.features
         self._count = wanted.size // (wanted.window or 1)
         self.header: bytes | None = None
-        """The line; None where lines are JSON."""
+        """The line; empty where lines are JSON, None before the first."""
 
     def begin(self, line: bytes) -> None:
         """Look at a file's first line, whether it is a header or JSON.
 
+        One that begins with data, or half a line, is as that before.
+
         Raises:
             DataError: it is a header without the bundle's features.
         """
-        self.header = None
-        if _is_json(line):
+        if line.lstrip()[:1] in (b"[", b"{", b"") or (not self.header and _is_number(line)):
+            self.header = b""
             return
         names = [name.strip() for name in _cells(line)]
+        if self.header and any(_is_number(name) or is_time(name) for name in names):
+            return
         wanted = self._features or [name for name in names if not self._is_extra(name)]
         missing = [name for name in wanted if name not in names]
         if len(wanted) != self._count:
             missing = [f"{self._count} columns of numbers"]
         if missing or len(set(names)) < len(names):
+            if self.header == b"":
+                return
             raise DataError(
                 f"the first line is neither JSON nor the header of a CSV with {', '.join(missing or names)}; "
                 f"found {line[:80].decode(errors='replace').strip()!r}"
@@ -71,10 +77,10 @@ class Parser:
         Raises:
             DataError: it says nothing that could be a reading.
         """
-        if self.header is not None:
+        if self.header:
             cells = _cells(line)
-            if len(cells) < len(self._names):
-                raise DataError(f"{len(cells)} cells, fewer than the header has")
+            if len(cells) < len(self._names) or any(cells[len(self._names) :]):
+                raise DataError(f"{len(cells)} cells, the header has {len(self._names)}")
             row = dict(zip(self._names, cells, strict=False))
             return self._reading([_number(row[name]) for name in self._wanted], row)
         try:
@@ -109,16 +115,19 @@ class Parser:
         return Reading(values, time, sequence)
 
 
-def _is_json(line: bytes) -> bool:
+def _is_number(text: bytes | str) -> bool:
     try:
-        return line.lstrip()[:1] in (b"[", b"{") or float(line) is not None
+        return float(text) is not None
     except ValueError:
         return False
 
 
 def _cells(line: bytes) -> list[str]:
     text = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
-    return next(csv.reader([text]), [])
+    try:
+        return next(csv.reader([text]), [])
+    except csv.Error as error:
+        raise DataError(f"is not CSV ({error})") from None
 
 
 def _number(cell: str) -> float | None:
@@ -133,7 +142,9 @@ def _time(value: Any) -> datetime | None:
         return None
     try:
         if isinstance(value, str):
-            return parse_time(value)
+            if not value.replace(".", "", 1).isdigit() or (len(value) == 8 and value.isdigit()):
+                return parse_time(value)  # 20260304 too
+            value = float(value)
         seconds = value / 1000 if abs(value) >= MILLISECONDS_FROM else value
         return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
     except (ValueError, TypeError, OverflowError, OSError):
@@ -161,8 +172,8 @@ class Lines(NamedTuple):
     """Whole lines, without their ends."""
 
     lines: list[bytes]
-    first: bytes | None = None
-    """The file's first line, with the first lines after it was opened."""
+    is_new: bool = False
+    """Whether a file begins here."""
     position: Position | None = None
 
 
@@ -170,7 +181,7 @@ def follow(path: Path, position: Position | None, stop: threading.Event) -> Iter
     """Yield the lines of a file from where one came to before, then those that are added, until stopped.
 
     A file that was replaced (renamed, as logrotate does it) is read to its end first; one that was
-    truncated is begun anew. After a restart the rest of the old file is looked for under ``NAME.1``.
+    truncated is begun anew. After a restart the old file is looked for under ``NAME.1``.
     """
     older = path.with_name(f"{path.name}.1")
     name = older if position is not None and _inode(older) == position.inode else path
@@ -187,16 +198,16 @@ def read_lines(
     file: FileIO, path: Path | None, position: Position | None, stop: threading.Event
 ) -> Iterator[Lines]:
     """Yield the lines of a pipe or file as they come: to its end, or while nothing else is at the path."""
-    rest, first, is_new, is_over, inode = b"", b"", True, path is None, 0
+    rest, is_new, is_over, inode = b"", True, path is None, 0
     if path is not None:
         status = os.fstat(file.fileno())
         inode = status.st_ino
         if position is not None and position.inode == inode and position.offset <= status.st_size:
-            first = file.readline(LINE_BYTES).rstrip(b"\n")
+            is_new = False
             file.seek(position.offset)
     while not stop.is_set():
         if path is not None and os.fstat(file.fileno()).st_size < file.tell():
-            rest, first, is_new = b"", b"", True
+            rest, is_new = b"", True
             file.seek(0)
         chunk = os.read(file.fileno(), CHUNK_BYTES)
         *lines, rest = (rest + chunk).split(b"\n")
@@ -205,8 +216,8 @@ def read_lines(
             rest = b""
         if lines:
             at = None if path is None else Position(inode, file.tell() - len(rest))
-            yield Lines(lines, first or lines[0] if is_new else None, at)
-            is_new = False
+            yield Lines(lines, is_new, at)
+            is_new = is_new and not any(lines)
         if not chunk:
             if path is None or is_over:
                 return

@@ -6,6 +6,7 @@ workers may do it, and a file that was cut off behind a batch goes on as if noth
 
 import io
 import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -126,6 +127,12 @@ def check_output(out: Path | None) -> None:
         known = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         raise OutputError(f"{out}: unknown output format {out.suffix!r}; use {known}")
     check_file_target(out)
+
+
+def check_not_input(path: Path, out: Path) -> None:
+    """Refuse to replace an input by its result."""
+    if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
+        raise OutputError(f"{out}: is the input itself; choose another name")
 
 
 def encode(batch: Batch, suffix: str, *, first: bool) -> bytes:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 10.0
+Signature = tuple[list[tuple[object, ...]], ...]
 COUNTERS = (
     "samples rejected repeated late missing interruptions windows anomalies dropped reconnects swaps refused"
 )
@@ -118,12 +119,13 @@ def open_threshold(path: Path, autoencoder: "Autoencoder") -> Threshold:
         BundleError: the file is damaged.
     """
     artifact = artifact_name("scorer", autoencoder.precision, ENGINE_FORMATS[autoencoder.engine])
-    return read_threshold(path, artifact) or autoencoder.threshold
+    return read_threshold(path, artifact, autoencoder.manifest) or autoencoder.threshold
 
 
 def poll(
     path: Path,
     current: "Autoencoder",
+    seen: Signature,
     *,
     load: Callable[[Path], "Autoencoder"],
     threshold: Callable[["Autoencoder"], float | Threshold],
@@ -134,13 +136,13 @@ def poll(
 
     A folder that is copied over file by file is looked at when nothing about it has changed for a second.
 
-    ``load`` opens a bundle and runs it once, so that nothing of it is left to be read later. ``tell`` gets
-    ``"swap"``, what is to run from now on and its threshold, or ``"refuse"`` and why not.
+    ``seen`` is the `signature` before ``current`` was opened. ``load`` opens a bundle and runs it once, so
+    that nothing of it is left to be read later. ``tell`` gets ``"swap"``, what is to run from now on and its
+    threshold, or ``"refuse"`` and why not.
     """
-    beside = threshold_path(path)
-    before = seen = _signature(path), _signature(beside)
+    before = seen
     while not stop.wait(POLL_SECONDS):
-        now = _signature(path), _signature(beside)
+        now = signature(path)
         if now == before != seen and now[0]:
             try:
                 if now[0] != seen[0]:
@@ -174,8 +176,12 @@ def _open(path: Path, current: "Autoencoder", load: Callable[[Path], "Autoencode
     return fresh
 
 
+def signature(path: Path) -> Signature:
+    """Return what changes when a bundle or its threshold is written or replaced; each empty where none is."""
+    return _signature(path), _signature(threshold_path(path))
+
+
 def _signature(path: Path) -> list[tuple[object, ...]]:
-    """Return what changes when a file, or one in a folder, is written or replaced; empty where none is."""
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         found = [(file.name, file.stat()) for file in files]

@@ -65,6 +65,9 @@ class Ticks(msgspec.Struct, kw_only=True):
     last: datetime | None = None
     behind: datetime | None = None
     """The last late one."""
+    gaps: int = 0
+    """So many in a row; `USUAL_STEPS` of them are another rate, unless it was given."""
+    is_given: bool = False
     run: int = 0
     """So many late ones in a row, each after the one before it."""
 
@@ -95,7 +98,11 @@ class Ticks(msgspec.Struct, kw_only=True):
                 self.steps = None
         self.last = time
         self.run = 0
-        return _NO_TIME < step <= self.limit
+        goes_on = _NO_TIME < step <= self.limit
+        self.gaps = 0 if goes_on else self.gaps + 1
+        if self.gaps == USUAL_STEPS and not self.is_given:
+            self.steps, self.gaps = [], 0
+        return goes_on
 
 
 class _Open(msgspec.Struct):
@@ -174,7 +181,9 @@ class Stream:
         self._position = self._count = 0
         self._due = self._window
 
-        self._ticks = Ticks() if step is None else Ticks(limit=timedelta(seconds=GAP * step), steps=None)
+        self._ticks = Ticks()
+        if step is not None:
+            self._ticks = Ticks(limit=timedelta(seconds=GAP * step), steps=None, is_given=True)
         self._timed: bool | None = None
         self._samples = self._sequence = 0
         self._votes, self._shares = Votes(), Shares()
@@ -190,12 +199,12 @@ class Stream:
             sample: one reading of all channels, in raw units: a list, tuple or array, or a number where
                 there is one channel; of a bundle without a window a whole sample. None as a whole, or a
                 value that is None, NaN or not finite as float32, is missing.
-            time: of the reading; for every sample of a stream, or for none. With an offset it is taken as
+            time: of the reading; once one has it, for every further one. With an offset it is taken as
                 UTC, without one as it stands.
 
         Raises:
-            DataError: another number of values than the bundle wants, or a value that is no number; a
-                time where others had none, or the reverse. The sample is not taken.
+            DataError: another number of values than the bundle wants, or a value that is no number; no
+                time where others had one. The sample is not taken.
             BundleError, EngineError: as for `Autoencoder.detect`.
         """
         if (time is not None) is not self._timed:
@@ -269,22 +278,19 @@ class Stream:
 
     def _reopen(self, kept: _Open) -> None:
         """Take over an open window, unless it is of a bundle with other samples."""
-        if len(kept.rows) % (4 * self._values) or len(kept.held) != self._values:
+        count, rest = divmod(len(kept.rows), 4 * self._values)
+        if rest or count > self._window or len(kept.held) != self._values:
             return
-        values = np.frombuffer(kept.rows, "<f4")
-        count = len(values) // self._values
-        if count > self._window:
-            return
-        self._rows[:count] = values.reshape(-1, self._values)
+        self._rows[:count] = np.frombuffer(kept.rows, "<f4").reshape(-1, self._values)
         self._position = self._count = count
         self._due = max(self._window, count + kept.left)
         self._held[:] = kept.held
         self._is_holding = bool(self._held.any())
 
     def _settle(self, time: datetime | None) -> None:
-        """Let the first sample decide whether samples have times."""
-        if self._timed is not None:
-            raise DataError("stream: give every sample a time, or none; this one is unlike those before")
+        """Note whether samples have times: none, or all from some sample on (a clock may be set late)."""
+        if self._timed:
+            raise DataError("stream: give every sample a time, or none; this one has none")
         if time is None and self._alarm.refractory and self._step is None:
             raise DataError("stream: a refractory time needs samples with times, or step=SECONDS")
         self._timed = time is not None

@@ -37,8 +37,6 @@ SETTLE_READINGS = 16
 """…or after so many; fewer than a broker sends without an acknowledgement."""
 CHUNKS_AHEAD = 4
 """Chunks of lines read and not yet taken, so that a fast file does not fill the memory."""
-PUBLISHED_AHEAD = 20
-"""Results handed to the connection and not yet acknowledged."""
 LAST_WORDS_SECONDS = 2.0
 """To deliver what is there after a signal…"""
 DRAIN_SECONDS = 30.0
@@ -127,8 +125,9 @@ class Watch:
         if spool is None:
             return
         if self.link is not None and self.publishes:
-            while self._up and len(self._flying) < PUBLISHED_AHEAD and (result := spool.take()):
-                self._flying[self.link.publish(result[1])] = result[0]
+            link = self.link
+            while link.ready and len(self._flying) < link.ahead and (result := spool.take()):
+                self._flying[link.publish(result[1])] = result[0]
         elif spool.depth:
             self._write(b"".join(payload + b"\n" for _, payload in iter(spool.take, None)))
             spool.mark_sent(spool.last)
@@ -160,7 +159,6 @@ class Watch:
     # --- what `tell` was told
 
     def _on_lines(self, chunk: Lines) -> None:
-        """Lines of a file or pipe."""
         self._slots.release()
         self._touch()
         self._intake.take_lines(chunk, self._notifier.alive)
@@ -173,7 +171,6 @@ class Watch:
             self._receipts.append((mid, connection))
 
     def _on_up(self, has_session: bool) -> None:
-        """There is a connection, to a broker that knew us or not."""
         is_again = self._intake.connected > 0
         self._up, self._intake.connected = True, time.monotonic()
         self._metrics["connected"] = 1
@@ -182,13 +179,11 @@ class Watch:
         self._log.tell(f"connected{lost}")
 
     def _on_down(self, reason: str) -> None:
-        """A connection was lost, or could not be made."""
-        if self._metrics["connected"] or self._up is None:
+        if self._up is not False:
             self._log.tell(f"no connection: {reason}; trying again")
         self._up, self._metrics["connected"] = False, 0
 
     def _on_published(self, mid: int) -> None:
-        """The broker has taken a message."""
         if self._flying.pop(mid, None) is not None and self._spool is not None:
             self._spool.mark_sent(min(self._flying.values(), default=self._spool.taken + 1) - 1)
             self._touch()

@@ -19,9 +19,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ._alarm import _digest
 from ._autoencoder import Autoencoder, EngineName, PrecisionName, load
 from ._engines import BATCH_ROWS
-from ._errors import DataError, import_extra
+from ._errors import BundleError, DataError, import_extra
 
 __all__ = ["Scorer", "scorer"]
 
@@ -32,6 +33,8 @@ class Scorer:
 
     bundle: str
     """Path, the same on every machine."""
+    digest: str
+    """SHA-256 of its manifest."""
     columns: tuple[str, ...]
     """The features, in the bundle's order; or one that holds whole samples."""
     keep: tuple[str, ...]
@@ -53,6 +56,7 @@ class Scorer:
 
         Raises:
             DataError: a column is missing, is no number or not finite.
+            BundleError: the bundle is not the one that the scorer was made from.
         """
         found = self._run([self._column(frame, name).to_numpy() for name in self.columns])
         return frame.loc[:, list(self.keep)].assign(**found)
@@ -84,7 +88,7 @@ class Scorer:
                 samples = np.stack(columns[0].tolist()) if whole else np.column_stack(columns)
             except ValueError as problem:
                 raise DataError(f"column {self.columns[0]!r} holds samples of several sizes") from problem
-            ae = _load(self.bundle, self.engine, self.precision, self.threads)
+            ae = _load(self.bundle, self.digest, self.engine, self.precision, self.threads)
             error, anomaly, embedding, _ = ae.detect(samples)
         values = {f"embedding_{i}": embedding[:, i] for i in range(self.embedding)}
         return {"error": error, "anomaly": anomaly, **values}
@@ -128,6 +132,7 @@ def scorer(
             )
     return Scorer(
         bundle=str(path),
+        digest=_digest(found.manifest),
         columns=tuple(columns),
         keep=tuple(keep),
         embedding=found.manifest.latent_size if embedding else 0,
@@ -138,5 +143,10 @@ def scorer(
 
 
 @lru_cache(maxsize=8)
-def _load(bundle: str, engine: EngineName, precision: PrecisionName, threads: int) -> Autoencoder:
-    return load(bundle, engine=engine, precision=precision, threads=threads)
+def _load(
+    bundle: str, digest: str, engine: EngineName, precision: PrecisionName, threads: int
+) -> Autoencoder:
+    found = load(bundle, engine=engine, precision=precision, threads=threads)
+    if _digest(found.manifest) != digest:
+        raise BundleError(f"{bundle}: is not the one that the scorer was made from; make it again")
+    return found

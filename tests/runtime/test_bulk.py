@@ -1,6 +1,8 @@
 """Many rows and many files: the same bytes however they are run, and after a kill -9 at any moment."""
 
 import errno
+import importlib.metadata
+import multiprocessing
 import os
 import random
 import signal
@@ -8,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -232,6 +234,90 @@ def test_a_folder_of_another_run_or_of_something_else_is_refused(tiny, files, ru
     assert "need --out FOLDER" in refused_usage(tiny, files)
 
 
+def test_another_input_of_the_same_name_size_and_time_is_not_taken_for_the_first(
+    tiny, rows, run, refused, tmp_path
+) -> None:
+    for name, part in (("a", rows[:9]), ("b", rows[9:18])):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "x.npy", part)
+        os.utime(tmp_path / name / "x.npy", (10**9, 10**9))
+    words = ["-o", tmp_path / "out", "--format", "npy"]
+    run("score", tiny, tmp_path / "a" / "x.npy", *words)
+    told = refused("score", tiny, tmp_path / "b" / "x.npy", *words)
+    result = tmp_path / "out" / "x.npy"
+    assert told == f"{result}: is the result of {tmp_path}/a/x.npy; choose another --out, or remove it"
+    result.unlink()
+    assert run("score", tiny, tmp_path / "b" / "x.npy", *words).stderr == ""
+    os.replace(tmp_path / "a" / "x.npy", tmp_path / "b" / "x.npy")  # its time of change goes along
+    assert run("score", tiny, tmp_path / "b" / "x.npy", *words).stderr == ""
+    np.testing.assert_array_equal(np.load(result), load(tiny).score(rows[:9]))
+
+
+def test_a_result_never_replaces_its_own_input(tiny, files, rows, run, refused, tmp_path) -> None:
+    told = "is the input itself; choose another name"
+    assert refused("embed", tiny, files[0], "-o", files[0]) == f"{files[0]}: {told}"
+    run("embed", tiny, *files, "-o", tmp_path / "out", "--format", "npy")
+    inside, link = tmp_path / "out" / "x.npy", tmp_path / "x.npy"
+    np.save(inside, rows[:3])
+    link.symlink_to(inside)
+    for path in (inside, link):
+        found = refused("embed", tiny, path, "-o", tmp_path / "out", "--format", "npy")
+        assert found == f"{inside}: {told}"
+
+
+def test_ray_has_nothing_to_do_where_all_is_done(tiny, files, run, tmp_path, monkeypatch) -> None:
+    words = ["embed", tiny, *files, "-o", tmp_path / "out", "--threads", 1]
+    run(*words)
+    monkeypatch.setitem(sys.modules, "ray", None)  # not even needed
+    assert run(*words, "--engine", "ray").stderr == f"{tmp_path}/out: 3 of 3 are done already\n"
+
+
+def test_a_worker_that_is_killed_is_told_and_the_command_can_be_given_again(
+    tiny, files, run, tmp_path, monkeypatch
+) -> None:
+    words = ["embed", tiny, *files, "-o", tmp_path / "out", "--threads"]
+
+    def kill_and_wait(*arguments: object) -> object:
+        multiprocessing.active_children()[0].kill()
+        return wait(*arguments)
+
+    told = r"Error: a worker process was killed \(out of memory\?\); give the same command again\n"
+    with monkeypatch.context() as patch:
+        patch.setattr("edgeae_runtime._folder.wait", kill_and_wait)  # all processes are there by then
+        with pytest.raises(AssertionError, match=told):
+            run(*words, 2)
+    run(*words, 1)
+    assert sorted(changed(tmp_path / "out")) == ["0.csv", "1.csv", "2.csv"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".npy", "x" * 300 + "/x.npy"])
+def test_an_input_whose_name_the_system_refuses_is_told(tiny, files, run, tmp_path, name) -> None:
+    for words in (["-o", tmp_path / "out.csv"], [files[0], "-o", tmp_path / "out", "--threads", 1]):
+        with pytest.raises(AssertionError, match=r"Error: .*File name too long"):
+            run("embed", tiny, tmp_path / name, *words)
+
+
+def test_an_input_in_a_folder_whose_name_is_not_utf8_is_scored(tiny, files, run, tmp_path) -> None:
+    folder = tmp_path / os.fsdecode(b"gem\xe4ss")
+    folder.mkdir()
+    files[0].rename(folder / "x.npy")
+    words = ["score", tiny, folder / "x.npy", "-o", tmp_path / "out", "--format", "npy"]
+    run(*words)
+    assert run(*words).stderr == f"{tmp_path}/out: 1 of 1 are done already\n"
+
+
+def test_an_engine_that_is_not_installed_is_told(tiny, files, tmp_path, monkeypatch, refused) -> None:
+    def none(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.Distribution.from_name", none)
+    for module in ("ai_edge_litert", "ai_edge_litert.interpreter"):
+        monkeypatch.setitem(sys.modules, module, None)
+    told = refused("score", tiny, *files, "-o", tmp_path / "out", "--engine", "litert")
+    assert told.startswith("litert is not installed here (")
+    assert told.endswith("; pip install 'edgeae-runtime[litert]'")
+
+
 def refused_usage(tiny: Path, files: list[Path]) -> str:
     command = Path(sys.executable).with_name("edgeae")
     done = subprocess.run([command, "score", tiny, *files], capture_output=True, text=True, check=False)
@@ -418,8 +504,10 @@ def test_a_full_disk_keeps_the_old_file_whole(
 
 
 def test_auto_means_on_resuming_what_it_meant_before(tiny, many, run, tmp_path) -> None:
-    run("score", tiny, many, "-o", tmp_path / "out", "--format", "npy", "--engine", "litert")
-    os.remove(tmp_path / "out" / "many.npy")
-    run("score", tiny, many, "-o", tmp_path / "out", "--format", "npy")
-    expected = load(tiny, engine="litert").score(np.load(many))
-    np.testing.assert_array_equal(np.load(tmp_path / "out" / "many.npy"), expected)
+    words = ["score", tiny, many, "-o", tmp_path / "out", "--format", "npy"]
+    run(*words, "--engine", "litert", "--precision", "float32")
+    expected = load(tiny, engine="litert", precision="float32").score(np.load(many))
+    for given in ([], ["--engine", "litert"], ["--precision", "float32"]):
+        os.remove(tmp_path / "out" / "many.npy")
+        run(*words, *given)
+        np.testing.assert_array_equal(np.load(tmp_path / "out" / "many.npy"), expected)

@@ -340,6 +340,29 @@ def test_results_of_a_broken_link_wait_on_the_disk(broker, clients, windowed, tm
     assert len(collector.messages) == 48
 
 
+def test_results_that_the_broker_refuses_are_kept(broker, clients, windowed, tmp_path, watches) -> None:
+    _, collector = clients
+    rules = tmp_path / "rules"
+    rules.write_text(f"topic readwrite {TOPIC}\ntopic read #\ntopic write {RESULTS}/status\n")
+    locked = Mosquitto(tmp_path / "refusing", "allow_anonymous true", f"acl_file {rules}")
+    locked.start()
+    try:
+        watch = watches(locked, windowed, tmp_path / "state")
+        watch.says("connected")
+        source = Client(locked, "source")
+        for row in readings(6):
+            source.publish(row)
+        assert watch.process.wait(20) == 1
+        source.close()
+    finally:
+        locked.stop()
+    assert f":{locked.port}: the broker refuses a message: Not authorized\n" in watch.log.read_text()
+    watch = watches(broker, windowed, tmp_path / "state")
+    wait_for(lambda: bool(collector.messages), "results")
+    assert watch.stop() == 0
+    assert collector.results[0]["sequence"] == 1
+
+
 # --- secrets -------------------------------------------------------------------------------------
 
 
@@ -417,6 +440,7 @@ def test_what_will_never_work_ends_in_a_line(
         (["--mqtt", "mqtt://me:pw@host", "--topic", "a"], "do not belong on the command line"),
         (["--mqtt", "http://host", "--topic", "a"], "expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"),
         (["--mqtt", "mqtt://host:http", "--topic", "a"], "expected mqtt://HOST[:PORT]"),
+        (["--mqtt", "mqtt://a..b", "--topic", "a"], "expected mqtt://HOST[:PORT]"),
         (["--mqtt", "mqtt://host", "--topic", "a/#"], "expected one topic, without + or #, found 'a/#'"),
         (["--mqtt", "mqtt://host"], "--mqtt needs --topic, --publish or both"),
         (["--topic", "a"], "--topic needs --mqtt"),

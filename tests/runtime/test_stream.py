@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import edgeae_runtime
 from edgeae_runtime import Alarm, DataError, Drift, StreamResult, _stream
 from edgeae_runtime._samples import sample_batches
-from edgeae_runtime._stream import LATE_RUN
+from edgeae_runtime._stream import LATE_RUN, USUAL_STEPS
 
 MACHINE = Path(__file__).parents[2].parent / "shared" / "data" / "machine_temperature.csv"
 START = datetime(2026, 1, 1)
@@ -267,6 +267,14 @@ def test_the_usual_step_may_be_given(series) -> None:
     assert timed(series, [0, 9, 18, 27, 36], step=60)[0] == []
 
 
+def test_another_rate_is_the_usual_one_after_a_while(series) -> None:
+    minutes = [*range(200), *range(201, 801, 2)]
+    found, stream = timed(series, minutes)
+    assert found == [*range(2, 200), *range(200 + USUAL_STEPS + 1, 500)]
+    assert stream.interruptions == USUAL_STEPS
+    assert timed(series, minutes, step=60)[0] == [*range(2, 200)]
+
+
 def test_late_samples_are_dropped_and_counted(series) -> None:
     found, stream = timed(series, [0, 1, 2, 2, 1, 3, 0, 4], step=60)
     assert found == [2, 5, 7]
@@ -297,9 +305,11 @@ def test_a_changing_offset_is_no_gap(series) -> None:
     assert (stream.late, stream.interruptions) == (0, 0)
 
 
-def test_times_come_with_every_sample_or_with_none(series) -> None:
+def test_once_there_is_a_time_all_have_one(series) -> None:
     stream = series(3).stream()
+    stream.push([1.0, 2.0])
     stream.push([1.0, 2.0], START)
+    assert stream.push([1.0, 2.0], START + MINUTE)
     with pytest.raises(DataError, match=r"^stream: give every sample a time, or none; "):
         stream.push([1.0, 2.0])
 

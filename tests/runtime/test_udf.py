@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from edgeae_runtime import DataError, load, udf
+from edgeae_runtime import BundleError, DataError, load, udf
 
 COLUMNS = ["temperature", "pressure", "vibration", "voltage", "current", "speed"]
 
@@ -67,6 +67,23 @@ def test_pickled_it_is_small_and_another_process_loads_the_bundle_once(tiny, fra
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
     expected = pd.concat([score(frame[:500]), score(frame[500:])])
     pd.testing.assert_frame_equal(pd.read_pickle(tmp_path / "found"), expected)
+
+
+def test_a_bundle_that_was_replaced_is_refused_by_the_old_scorer_and_taken_by_a_new_one(
+    bundle, frame
+) -> None:
+    old = udf.scorer(bundle.path)
+    before = old(frame)
+    assert not before["anomaly"].all()
+    with bundle.manifest() as manifest:
+        for artifact in manifest["artifacts"]:
+            if artifact["role"] == "scorer":
+                artifact["threshold"]["value"] = 1e-9
+    assert udf.scorer(bundle.path)(frame)["anomaly"].all()
+    pd.testing.assert_frame_equal(old(frame), before)  # it is still loaded here
+    udf._load.cache_clear()  # as in another worker
+    with pytest.raises(BundleError, match=r"pump\.edgeae: is not the one that the scorer was made from"):
+        old(frame)
 
 
 def test_a_bundle_of_windows_takes_a_column_of_whole_samples(bundle, rows) -> None:

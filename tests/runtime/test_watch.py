@@ -23,7 +23,7 @@ from edgeae_runtime._errors import DataError
 from edgeae_runtime._intake import Intake
 from edgeae_runtime._manifest import Input
 from edgeae_runtime._readings import Lines, Parser, Position, Reading, follow, read_lines
-from edgeae_runtime._service import Log, new_metrics
+from edgeae_runtime._service import Log, new_metrics, poll, signature
 
 EDGEAE = Path(sys.executable).with_name("edgeae")
 EXACT = ("--engine", "onnxruntime", "--precision", "float32")
@@ -152,16 +152,58 @@ def test_csv_columns_may_come_in_any_order() -> None:
     assert parser.header == b"time,b,note,a,seq\n"
     assert parser.parse(b"2026-03-04 12:00,2,x,1,9\r\n") == Reading([1, 2], NOON, 9)
     assert parser.parse(b'2026-03-04 12:00,,"x,y",1,9') == Reading([1, None], NOON, 9)
-    for line, message in [(b"1,2", "2 cells, fewer"), (b",x,,1,9", "'x' is not a number")]:
+    assert parser.parse(b"1772625600.0,2,x,1,9,,") == Reading([1, 2], NOON, 9)
+    assert parser.parse(b"1772625600000,2,x,1,9").time == NOON
+    assert parser.parse(b"20260304,2,x,1,9").time == datetime(2026, 3, 4)
+    bad = [
+        (b"1,2", "2 cells, the header has 5"),
+        (b",2,5,,3,1", "6 cells, the header has 5"),
+        (b",x,,1,9", "'x' is not a number"),
+        (b",1,\r,1,9", "is not CSV"),
+        (b",1," + b"x" * 200_000 + b",1,9", "is not CSV"),
+    ]
+    for line, message in bad:
         with pytest.raises(DataError, match=message):
             parser.parse(line)
     parser.begin(b"[1, 2]")
-    assert parser.header is None
+    assert parser.header == b""
     Parser(NAMELESS).begin(b"date,left,right")
     with pytest.raises(DataError, match="neither JSON nor the header of a CSV with b; found 'a,c'"):
         Parser(ONE).begin(b"a,c")
     with pytest.raises(DataError, match="with 2 columns of numbers"):
         Parser(NAMELESS).begin(b"date,left")
+
+
+def test_a_file_that_begins_without_a_header_is_as_that_before() -> None:
+    parser = Parser(ONE)
+    parser.begin(b"a,time,b")
+    for line in (b"1,,2", b",2026-03-04 12:00,", b"5", b"6-03-04 12:00,2"):  # the last two cut in half
+        parser.begin(line)
+        assert parser.header == b"a,time,b"
+    with pytest.raises(DataError, match="the header of a CSV with b;"):
+        parser.begin(b"a,time,c")
+    parser.begin(b"b,a")
+    assert parser.parse(b"2,1") == Reading([1, 2], None, None)
+    parser.begin(b"[1, 2]")
+    parser.begin(b'"b": 2}')
+    assert parser.parse(b"[1, 2]") == Reading([1, 2], None, None)
+
+
+def test_the_header_of_a_truncated_file_outlives_a_restart(start, tiny, own, rows, tmp_path) -> None:
+    source = tmp_path / "pump.csv"
+    lines = [",".join(map(repr, row.tolist())).ljust(200 - 9 * n, ",") for n, row in enumerate(rows[:4])]
+    source.write_text("\n".join(["", ",".join(COLUMNS), "1,\r,2", lines[0], ""]))
+    options = (tiny, "--follow", source, "--state", tmp_path / "state")
+    running = start(*options)
+    running.has(1)
+    for number, line in enumerate(lines[1:], 2):
+        source.write_text(f"{line}\n")  # shorter than before, so that it shows whenever it is looked at
+        running.has(number)
+        assert running.end() == 0
+        running = start(*options)
+    running.end()
+    assert running.err.read_text().count("a reading is left out: is not CSV") == 1
+    np.testing.assert_array_equal(np.float32(running.errors), one_by_one(own, rows[:4]))
 
 
 def test_results_are_those_of_the_stream(start, tiny, own, rows) -> None:
@@ -209,6 +251,20 @@ def test_a_first_line_that_is_nothing_is_an_error_in_one_line(start, tiny) -> No
     assert running.err.read_text().count("\n") == 1
 
 
+def test_a_write_that_a_signal_interrupts_is_finished() -> None:
+    code = """
+import signal, sys
+from edgeae_runtime._cli_watch import _write
+signal.signal(signal.SIGALRM, lambda *_: sys.stderr.write("signal\\n"))
+signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+_write(bytes(200_000))
+"""
+    words = [sys.executable, "-u", "-c", code]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert [process.stderr.readline() for _ in range(3)] == [b"signal\n"] * 3  # while the pipe is full
+        assert len(process.communicate(timeout=20)[0]) == 200_000
+
+
 # --- files ---------------------------------------------------------------------------------------
 
 
@@ -250,14 +306,14 @@ def test_a_file_is_followed_through_rotation_truncation_and_restarts(tmp_path) -
     with path.open("ab") as file:
         file.write(b"33\n4\n")
     follower.has(b"head", b"1", b"2", b"333", b"4")
-    assert [chunk.first for chunk in follower.chunks] == [b"head", None]
+    assert [chunk.is_new for chunk in follower.chunks] == [True, False]
     path.rename(tmp_path / "pump.csv.1")
     with (tmp_path / "pump.csv.1").open("ab") as file:
         file.write(b"5\n")  # whoever writes has not noticed yet
     time.sleep(0.4)
     path.write_bytes(b"head2\n6\n")
     follower.has(b"head", b"1", b"2", b"333", b"4", b"5", b"head2", b"6")
-    assert follower.chunks[-1].first == b"head2"
+    assert follower.chunks[-1].is_new
     position = follower.end()
     with path.open("ab") as file:
         file.write(b"7\n")
@@ -265,7 +321,7 @@ def test_a_file_is_followed_through_rotation_truncation_and_restarts(tmp_path) -
     path.write_bytes(b"head3\n8\n")
     follower = Follower(path, position)
     follower.has(b"7", b"head3", b"8")
-    assert [chunk.first for chunk in follower.chunks] == [b"head2", b"head3"]
+    assert [chunk.is_new for chunk in follower.chunks] == [False, True]
     os.truncate(path, 0)
     time.sleep(0.4)
     with path.open("ab") as file:
@@ -280,7 +336,7 @@ def test_the_lines_of_a_pipe(tmp_path) -> None:
     os.close(outward)
     with open(inward, "rb", buffering=0) as file:
         found = list(read_lines(file, None, None, threading.Event()))
-    assert found == [Lines([b"1", b"2"], b"1"), Lines([b"3"])]
+    assert found == [Lines([b"1", b"2"], True), Lines([b"3"])]
 
 
 def test_a_watch_of_a_file_goes_on_where_it_was_killed(start, tiny, own, rows, tmp_path) -> None:
@@ -393,6 +449,27 @@ def test_times_that_come_again_after_a_connection_are_no_clock_that_was_set_back
     assert 150 < len(intake.results) < 300  # from the hundredth on they are taken
 
 
+def test_one_time_far_behind_does_not_let_others_come_again(own, rows) -> None:
+    messages = [
+        json.dumps({"values": row.tolist(), "time": 1_700_000_000 + second, "seq": second}).encode()
+        for second, row in enumerate(rows[:150])
+    ]
+    glitch = json.dumps({"values": rows[150].tolist(), "time": 0, "seq": 150}).encode()
+    metrics = new_metrics()
+    intake = Intake(own, 0.5, {"hold": 0}, embedding=False, metrics=metrics, log=Log(print))
+    for mid, message in enumerate([*messages, glitch, *messages], 1):
+        intake.take_message(message, mid, False)
+    assert (len(intake.results), metrics["repeated_total"]) == (150, 150)
+
+
+def test_readings_may_have_a_time_from_some_time_on(own, rows) -> None:
+    metrics = new_metrics()
+    intake = Intake(own, 0.5, {"hold": 0}, embedding=False, metrics=metrics, log=Log(print))
+    for second in (None, 1_700_000_000, 1_700_000_001, None):
+        intake.take_message(json.dumps({"values": rows[0].tolist(), "time": second}).encode(), 0, False)
+    assert (len(intake.results), metrics["rejected_total"]) == (3, 1)
+
+
 # --- a new bundle, a new threshold ---------------------------------------------------------------
 
 
@@ -494,3 +571,43 @@ def test_a_recalibrated_threshold_is_used_as_soon_as_it_is_there(start, bundle, 
     running.has(2)
     found = [json.loads(line)["threshold"] for line in running.out.read_text().splitlines()]
     assert found == [np.quantile(own.score(rows).astype(float), q) for q in (0.5, 0.9)]
+
+
+def test_the_threshold_of_a_refused_bundle_is_not_used(start, bundle, own, rows, tmp_path) -> None:
+    running = start(bundle.path)
+    running.feed(rows[:1])
+    running.has(1)
+    shutil.copytree(bundle.path, tmp_path / "other")
+    bundle.path.rename(tmp_path / "old")
+    (tmp_path / "other").rename(bundle.path)
+    with bundle.manifest() as manifest:
+        manifest["input"]["features"] = [f"{name}2" for name in COLUMNS]
+    running.says("refused, the old one goes on")
+    new = edgeae_runtime.new_threshold(own.score(rows), quantile=0.5)
+    edgeae_runtime.write_threshold(bundle.path, "scorer.float32.onnx", new)
+    running.says("was made for another bundle")
+    running.feed(rows[:1])
+    running.has(2)
+    found = [json.loads(line)["threshold"] for line in running.out.read_text().splitlines()]
+    assert found == [own.threshold.value] * 2
+
+
+def test_a_bundle_replaced_while_the_watch_starts_is_noticed(bundle, tmp_path) -> None:
+    seen = signature(bundle.path)
+    old = edgeae_runtime.load(bundle.path)
+    fresh = scaled(bundle.path, tmp_path / "2.edgeae", 2)
+    bundle.path.rename(tmp_path / "old")
+    fresh.rename(bundle.path)
+    told: list[tuple[Any, ...]] = []
+    stop = threading.Event()
+
+    def tell(*what: Any) -> None:
+        told.append(what)
+        stop.set()
+
+    more = {"load": edgeae_runtime.load, "threshold": lambda ae: ae.threshold, "tell": tell, "stop": stop}
+    thread = threading.Thread(target=poll, args=(bundle.path, old, seen), kwargs=more)
+    thread.start()
+    thread.join(10)
+    stop.set()
+    assert [(what[0], what[2].value) for what in told] == [("swap", 2 * old.threshold.value)]

@@ -144,7 +144,7 @@ def test_the_iot_app_tells_alarms_and_goes_on_after_a_restart(tmp_path):
         return done.stdout.splitlines()
 
     hot = pump_readings(range(100, 110), fault=40)
-    first = run_app([*pump_readings(range(100)), *hot[:5]])
+    first = run_app(["time,a,b,c,d,e,f\n", *pump_readings(range(100)), *hot[:5]])
     assert re.fullmatch(r"2026-01-01 01:42:00 ALARM: error [\d.]+, threshold 0\.0\d+", first[0])
     assert first[1:] == ["late: 0, missing: 0, interruptions: 0"]
     second = run_app([*hot[3:], *pump_readings(range(110, 115)), ",".join(["2026-01-01 01:55"] + [""] * 6)])
