@@ -98,7 +98,7 @@ def export(path: Path, width: int, **options: int) -> dict[str, Any]:
 
 def measure(cache: Path, *, quick: bool) -> dict[str, Any]:
     """Return the series, each a list of points."""
-    seconds = 0.2 if quick else 0.5
+    seconds = 0.1 if quick else 0.5
     every = slice(None, None, 4 if quick else 1)
     plans = {
         "width": [({"width": w}, w) for w in WIDTHS[every]],

@@ -45,7 +45,7 @@ def measure(section: str, cache: Path, *, quick: bool) -> Any:
     if kind == "cold":
         import cold
 
-        return cold.measure(cache / name, rounds=2 if quick else COLD_ROUNDS)
+        return cold.measure(cache / name, rounds=1 if quick else COLD_ROUNDS)
     if kind == "installed":
         import installed
 
