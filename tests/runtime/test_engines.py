@@ -181,6 +181,15 @@ def test_a_row_can_still_be_run_when_only_that_way_through_it_is_kept(tiny, rows
     np.testing.assert_array_equal(run(rows[0])[0], expected[0][0])
 
 
+def runs_as_usual(interpreter, content, row) -> None:
+    batch, run, (embedding, error), _ = interpreter.bind(1)
+    batch[...] = row
+    run()
+    expected = load_engine("litert", content, "scorer", 1).run(row)
+    np.testing.assert_array_equal(embedding, expected[0])
+    np.testing.assert_array_equal(error, expected[1])
+
+
 class Public:
     """An interpreter of a LiteRT whose inside is another, so only what is documented is there."""
 
@@ -197,12 +206,7 @@ def test_a_litert_without_the_inside_that_is_known_is_run_through_copies(tiny, r
     content = (tiny / "scorer.int8.tflite").read_bytes()
     interpreter = _Interpreter(content, "scorer")
     interpreter._interpreter = Public(interpreter._interpreter)
-    batch, run, (embedding, error), _ = interpreter.bind(1)
-    batch[...] = rows[:1]
-    run()
-    expected = load_engine("litert", content, "scorer", 1).run(rows[:1])
-    np.testing.assert_array_equal(embedding, expected[0])
-    np.testing.assert_array_equal(error, expected[1])
+    runs_as_usual(interpreter, content, rows[:1])
 
 
 class Unlaid:
@@ -225,12 +229,7 @@ def test_an_output_without_a_place_before_the_first_run_is_copied(tiny, rows) ->
     interpreter = _Interpreter(content, "scorer")
     assert interpreter._input == 0
     interpreter._interpreter._interpreter = Unlaid(interpreter._interpreter._interpreter)
-    batch, run, (embedding, error), _ = interpreter.bind(1)
-    batch[...] = rows[:1]
-    run()
-    expected = load_engine("litert", content, "scorer", 1).run(rows[:1])
-    np.testing.assert_array_equal(embedding, expected[0])
-    np.testing.assert_array_equal(error, expected[1])
+    runs_as_usual(interpreter, content, rows[:1])
 
 
 def test_batches_of_changing_sizes_at_once_in_many_threads(tiny, rows, engine) -> None:
