@@ -13,7 +13,6 @@ error's 90 % quantile, and of those above half its median. The first being over 
 running median being above the normal 90 % quantile.
 """
 
-import hashlib
 import math
 import os
 import warnings
@@ -25,7 +24,7 @@ from numpy.typing import ArrayLike
 
 from ._bundle import Bundle
 from ._errors import BundleError, DataError, EdgeaeWarning
-from ._manifest import Manifest, Threshold, encode_manifest
+from ._manifest import Manifest, Threshold, manifest_digest
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)
 """Those of the error that a `Threshold` keeps."""
@@ -203,7 +202,7 @@ def read_threshold(
     kept = _read(bundle)
     if kept is None:
         return None
-    if kept.manifest != _digest(manifest or Bundle(Path(bundle)).manifest):
+    if kept.manifest != manifest_digest(manifest or Bundle(Path(bundle)).manifest):
         warnings.warn(
             f"{threshold_path(bundle)}: was made for another bundle, so the bundle's own threshold holds; "
             "run `edgeae recalibrate` again",
@@ -224,7 +223,7 @@ def write_threshold(bundle: str | os.PathLike[str], artifact: str, threshold: Th
     manifest = Bundle(Path(bundle)).manifest
     if artifact not in [a.path for a in manifest.artifacts]:
         raise BundleError(f"{bundle}: has no {artifact}, so no threshold can be for it")
-    digest = _digest(manifest)
+    digest = manifest_digest(manifest)
     try:
         kept = _read(bundle)
     except BundleError:  # damaged: replaced
@@ -237,10 +236,6 @@ def write_threshold(bundle: str | os.PathLike[str], artifact: str, threshold: Th
     with new_file(path) as file:
         file.write_bytes(msgspec.json.format(content, indent=2) + b"\n")
     return path
-
-
-def _digest(manifest: Manifest) -> str:
-    return hashlib.sha256(encode_manifest(manifest)).hexdigest()
 
 
 def _read(bundle: str | os.PathLike[str]) -> _Kept | None:

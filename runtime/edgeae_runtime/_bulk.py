@@ -25,13 +25,12 @@ from typing import IO, Any, Literal, TypeAlias, TypeVar
 import msgspec
 import numpy as np
 
-from ._alarm import _digest
 from ._autoencoder import EngineName, load
 from ._bundle import Bundle
 from ._engines import BATCH_ROWS, ENGINE_MODULES
 from ._errors import BundleError, DataError, OutputError
 from ._files import check_file_target, named_disk_errors
-from ._manifest import Input, Precision
+from ._manifest import Input, Precision, manifest_digest
 from ._samples import Progress, Results, Samples, apply, encode, finish, sample_units
 
 Item = TypeVar("Item")
@@ -78,7 +77,7 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self._command, self._suffix = job.run.command, job.run.suffix
         self._autoencoder = load(job.bundle, engine=job.run.engine, precision=job.run.precision)
-        if _digest(self._autoencoder.manifest) != job.run.bundle:
+        if manifest_digest(self._autoencoder.manifest) != job.run.bundle:
             raise BundleError(f"{job.bundle}: was replaced during the run; start it again")
 
     def __call__(self, samples: Samples, path: Path, *, first: bool) -> bytes:
@@ -97,7 +96,7 @@ def plan(command: Command, bundle: Path, engine: Any, precision: Any, out: Path 
 
     ``engine``, ``precision`` and errors are those of `load`; `EngineError` without the engine.
     """
-    digest = _digest(Bundle(bundle).manifest)
+    digest = manifest_digest(Bundle(bundle).manifest)
     before = None if out is None else read_run(out)
     if before and before.bundle == digest:
         pair = before.engine, before.precision

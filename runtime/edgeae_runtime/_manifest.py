@@ -1,5 +1,6 @@
 """The contract of a bundle, for exporter and runtime: ``manifest.json``, and the arithmetic it refers to."""
 
+import hashlib
 import math
 from typing import Literal, TypeAlias, get_args
 
@@ -261,6 +262,11 @@ def _as_float32(array: np.ndarray, where: str, first_row: int) -> np.ndarray:
 
     place = np.unravel_index(np.argmin(np.isfinite(samples)), samples.shape)
     raise DataError(f"{where}: row {place[0] + first_row} holds {not_finite(array[place])}")
+
+
+def manifest_digest(manifest: Manifest) -> str:
+    """Return its SHA-256."""
+    return hashlib.sha256(encode_manifest(manifest)).hexdigest()
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -19,10 +19,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ._alarm import _digest
 from ._autoencoder import Autoencoder, EngineName, PrecisionName, load
 from ._engines import BATCH_ROWS
 from ._errors import BundleError, DataError, import_extra
+from ._manifest import manifest_digest
 
 __all__ = ["Scorer", "scorer"]
 
@@ -132,7 +132,7 @@ def scorer(
             )
     return Scorer(
         bundle=str(path),
-        digest=_digest(found.manifest),
+        digest=manifest_digest(found.manifest),
         columns=tuple(columns),
         keep=tuple(keep),
         embedding=found.manifest.latent_size if embedding else 0,
@@ -147,6 +147,6 @@ def _load(
     bundle: str, digest: str, engine: EngineName, precision: PrecisionName, threads: int
 ) -> Autoencoder:
     found = load(bundle, engine=engine, precision=precision, threads=threads)
-    if _digest(found.manifest) != digest:
+    if manifest_digest(found.manifest) != digest:
         raise BundleError(f"{bundle}: is not the one that the scorer was made from; make it again")
     return found
