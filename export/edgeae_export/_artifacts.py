@@ -97,6 +97,7 @@ class Workshop:
         errors = self.reference.error
         self.threshold = options.rule.choose(errors[~self.anomalous], errors[self.anomalous])
         self._chosen: dict[tuple[Precision, Format], tuple[Recipe, tuple[Trial, ...]]] = {}
+        self._rounded: dict[tuple[Format, bool], Source] = {}
         self._converted: dict[tuple[int, Role, Format], bytes] = {}
 
     @property
@@ -156,35 +157,41 @@ class Workshop:
     def _quantized(self, role: Role, file_format: Format, recipe: Recipe) -> bytes:
         source = self.source
         if recipe.rounding == "compensated":
-            static_onnx = file_format == "onnx" and recipe.calibration is not None
-            source = self._rounded_but_recurrent if static_onnx else self._rounded
+            source = self._rounded_for(file_format, recipe)
         model = self._float(source, role, file_format)
         calibration = self.calibration.embedding if role == "decoder" else self._raw_calibration
         with quiet():
             content: bytes = _CONVERTERS[file_format].quantize(model, role, calibration, recipe)
         return content
 
+    def _rounded_for(self, file_format: Format, recipe: Recipe) -> Source:
+        """Return the autoencoder with its weights on the format's grid.
+
+        In ONNX with calibrated ranges recurrent layers stay in float.
+        """
+        layers = (layer for model in (self.source.encoder, self.source.decoder) for layer in model.layers)
+        recurrent = any(isinstance(layer, RECURRENT) for layer in layers)
+        keep = file_format == "onnx" and recipe.calibration is not None and recurrent
+        key = (file_format, keep)
+        if key not in self._rounded:
+            self._rounded[key] = round_weights(
+                self.source,
+                self.calibration.scaled,
+                safe=file_format == "onnx",
+                keep=RECURRENT if keep else (),
+            )
+        return self._rounded[key]
+
     @cached_property
     def _micro(self) -> Judged:
+        rounded = self._rounded_for("tflite", MICRO)
         try:
             with quiet():
-                content = _tflite.convert_int8(self._rounded, self.calibration.scaled)
+                content = _tflite.convert_int8(rounded, self.calibration.scaled)
         except Exception:  # as in _convert
-            self._float(self._rounded, "scorer", "tflite")  # names the layer that is to blame
+            self._float(rounded, "scorer", "tflite")  # names the layer that is to blame
             raise
         return self._judge("autoencoder", "int8", "tflite", content, MICRO)
-
-    @cached_property
-    def _rounded(self) -> Source:
-        return round_weights(self.source, self.calibration.scaled)
-
-    @cached_property
-    def _rounded_but_recurrent(self) -> Source:
-        """For ONNX with calibrated ranges, where recurrent layers stay in float."""
-        layers = (layer for model in (self.source.encoder, self.source.decoder) for layer in model.layers)
-        if not any(isinstance(layer, RECURRENT) for layer in layers):
-            return self._rounded
-        return round_weights(self.source, self.calibration.scaled, keep=RECURRENT)
 
     @cached_property
     def _raw_calibration(self) -> Floats:

@@ -25,6 +25,7 @@ from edgeae_runtime._manifest import TENSORS, Floats, Role
 
 from ._canonical import canonicalize
 from ._graphs import role_function, unrolled
+from ._grid import scales
 from ._source import Source
 
 OPSET = 17
@@ -93,10 +94,19 @@ def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> b
         quant_pre_process(str(original), str(prepared), skip_symbolic_shape=True)
         per_channel = recipe.granularity == "channel"
         if recipe.calibration is None:
-            quantize_dynamic(str(prepared), str(quantized), DYNAMIC_LAYERS, per_channel)
+            quantize_dynamic(
+                str(prepared),
+                str(quantized),
+                DYNAMIC_LAYERS,
+                per_channel,
+                reduce_range=True,  # of the LSTM's weights, which take no overrides
+                extra_options={"TensorQuantOverrides": _weight_scales(prepared, per_channel)},
+            )
             return _finish(onnx.load(str(quantized)))
         rows = _Rows(TENSORS[role][0], calibration)
-        ranges = _entropy_ranges(prepared, rows) if recipe.calibration == "entropy" else {}
+        overrides = _weight_scales(prepared, per_channel)
+        if recipe.calibration == "entropy":
+            overrides |= _entropy_ranges(prepared, rows)
         quantize_static(
             str(prepared),
             str(quantized),
@@ -111,7 +121,7 @@ def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> b
             extra_options={
                 "OpTypesToExcludeOutputQuantization": LAYERS,
                 "CalibPercentile": PERCENTILE,
-                "TensorQuantOverrides": ranges,
+                "TensorQuantOverrides": overrides,
             },
         )
         result = onnx.load(str(quantized))
@@ -137,6 +147,30 @@ def _entropy_ranges(model: Path, rows: CalibrationDataReader) -> dict[str, list[
     calibrator.collect_data(rows)
     found = calibrator.compute_data().items()
     return {name: [{"rmin": data.range_value[0], "rmax": data.range_value[1]}] for name, data in found}
+
+
+def _weight_scales(model: Path, per_channel: bool) -> dict[str, list[dict[str, Any]]]:
+    """Return the scales of the layers' weights with which no processor's sums overflow; see `_grid`."""
+    graph = onnx.load(str(model)).graph
+    constants = {constant.name: constant for constant in graph.initializer}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for node in graph.node:
+        if node.op_type not in LAYERS or node.input[1] not in constants:
+            continue
+        weights = onnx.numpy_helper.to_array(constants[node.input[1]])
+        axis = _channel_axis(node) % weights.ndim
+        kernel = np.moveaxis(weights, axis, -1).reshape(-1, weights.shape[axis])
+        shared = {"zero_point": np.zeros((), np.int8), **({"axis": axis} if per_channel else {})}
+        values = scales(kernel, shared=not per_channel)
+        found[node.input[1]] = [{**shared, "scale": v} for v in (values if per_channel else values[:1])]
+    return found
+
+
+def _channel_axis(node: onnx.NodeProto) -> int:
+    """Return the axis of a layer's weights along which its output channels lie."""
+    if node.op_type == "Gemm":
+        return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
+    return {"MatMul": -1, "Conv": 0, "ConvTranspose": 1}[node.op_type]
 
 
 def _recurrent(graph: onnx.GraphProto) -> list[str]:

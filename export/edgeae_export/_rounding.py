@@ -1,7 +1,7 @@
 """Rounding a layer's weights to int8 so that its outputs, not its weights, move least.
 
 Both formats quantize symmetrically per output channel. Weights that already lie on that grid pass
-through their quantizers unchanged, so the rounding is done here, once, for all of them.
+through their quantizers unchanged, so the rounding is done here, once for each format's grid.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from edgeae_runtime._manifest import Floats
 
+from ._grid import LEVELS, SAFE_LEVELS, Grid, safe_grid, wide_grid
 from ._rebuild import RECURRENT, copy_layer, is_graph, rebuild
 from ._source import Source
 
-LEVELS = 127
 DAMPING = 0.01
 """Share of the mean diagonal that is added to it; keeps the inverse sane where inputs are always zero."""
 
@@ -42,7 +42,7 @@ class _Part(NamedTuple):
     """From what the layer is given to what the entries are multiplied with, (n, entries of a channel)."""
 
 
-def round_weights(source: Source, scaled: Floats, *, keep: tuple[type, ...] = ()) -> Source:
+def round_weights(source: Source, scaled: Floats, *, safe: bool, keep: tuple[type, ...] = ()) -> Source:
     """Return the autoencoder with its layers' kernels rounded to the int8 grid.
 
     Dense, convolutional and recurrent layers; others keep their weights and are rounded to nearest later.
@@ -50,15 +50,16 @@ def round_weights(source: Source, scaled: Floats, *, keep: tuple[type, ...] = ()
     Args:
         source: left as it is.
         scaled: calibration rows in scaled units, (n, *input shape of the encoder).
+        safe: whether the grid is the one on which no sum overflows; see `edgeae_export._grid`.
         keep: classes of layers that will stay in float.
     """
-    encoder, code = _round_layers(source.encoder, scaled, keep)
-    decoder, _ = _round_layers(source.decoder, code, keep)
+    encoder, code = _round_layers(source.encoder, scaled, safe, keep)
+    decoder, _ = _round_layers(source.decoder, code, safe, keep)
     return replace(source, encoder=encoder, decoder=decoder)
 
 
-def round_kernel(kernel: Floats, inputs: Floats, limits: Floats | None = None) -> Floats:
-    """Round a kernel to the int8 grid of each output channel, with compensation.
+def round_kernel(kernel: Floats, inputs: Floats, grid: Grid) -> Floats:
+    """Round a kernel to a grid, with compensation.
 
     Inputs are taken one after the other; the rounding error of each is made good by the weights that
     are still to come, as far as the calibration inputs are correlated: GPTQ, Frantar et al. 2022,
@@ -67,19 +68,12 @@ def round_kernel(kernel: Floats, inputs: Floats, limits: Floats | None = None) -
     Args:
         kernel: (inputs, channels) float32.
         inputs: what the layer was given, (n, inputs).
-        limits: largest absolute weight of each channel, where the kernel is a part of a larger one.
+        grid: for these inputs and channels.
 
     Returns:
-        A kernel each of whose entries is a whole multiple, up to 127, of its channel's largest / 127.
+        A kernel each of whose entries is a whole multiple of its channel's step within the grid's levels.
     """
     weights: NDArray[np.float64] = kernel.astype(np.float64)
-    largest = np.abs(weights).argmax(axis=0)
-    channels = np.arange(weights.shape[1])
-    top = weights[largest, channels]
-    limit = np.abs(top) if limits is None else limits.astype(np.float64)
-    largest[np.abs(top) < limit] = -1  # it is in another part
-    step = np.where(limit == 0, 1.0, limit) / LEVELS
-
     hessian = inputs.astype(np.float64).T @ inputs
     diagonal = np.diag_indices(len(hessian))
     hessian[diagonal] += DAMPING * np.mean(hessian[diagonal]) or 1.0
@@ -87,13 +81,12 @@ def round_kernel(kernel: Floats, inputs: Floats, limits: Floats | None = None) -
 
     rounded = np.empty_like(weights)
     for i, row in enumerate(weights):
-        levels = np.clip(np.round(row / step), -LEVELS, LEVELS)
-        rounded[i] = np.where(largest == i, top, levels * step)
+        rounded[i] = np.clip(np.round(row / grid.step), grid.low[i], grid.high[i]) * grid.step
         weights[i:] -= np.outer(factor[i, i:], (row - rounded[i]) / factor[i, i])
     return rounded.astype(np.float32)
 
 
-def _round_layers(model: Any, batch: Floats, keep: tuple[type, ...]) -> tuple[Any, Floats]:
+def _round_layers(model: Any, batch: Floats, safe: bool, keep: tuple[type, ...]) -> tuple[Any, Floats]:
     """Return the model with rounded copies of its layers, and what it gave for the batch before."""
     if not is_graph(model):
         return model, np.asarray(model(batch, training=False))
@@ -121,19 +114,42 @@ def _round_layers(model: Any, batch: Floats, keep: tuple[type, ...]) -> tuple[An
     outputs: Floats = np.asarray(rounded(batch, training=False))
     for layer in copies:
         layer.call = originals[layer.name]
-        for part in _parts(layer):
+        # all of a layer's scales are taken before any of its weights changes
+        parts = [(part, _whole_grid(part, layer, safe)) for part in _parts(layer)]
+        for part, (step, low, high) in parts:
             inputs = np.concatenate([part.columns(tf.convert_to_tensor(x)) for x in seen[layer.name]])
-            _round_part(part, inputs)
+            kernel = _flat(part, part.weight.numpy()[part.entries])
+            grid = Grid(step, *(_flat(part, caps[part.entries]) for caps in (low, high)))
+            _assign(part, round_kernel(kernel, inputs, grid))
     return rounded, outputs
 
 
-def _round_part(part: _Part, inputs: Floats) -> None:
+def _whole_grid(part: _Part, layer: Any, safe: bool) -> Grid:
+    """Return the grid of a part's whole weight, the caps in the weight's own shape."""
     whole = part.weight.numpy()
-    last = np.moveaxis(whole, part.channels, -1)
-    limits = np.abs(last).reshape(-1, last.shape[-1]).max(axis=0)
-    kernel = np.moveaxis(whole[part.entries], part.channels, -1)
-    flat = round_kernel(kernel.reshape(-1, kernel.shape[-1]), inputs, limits)
-    whole[part.entries] = np.moveaxis(flat.reshape(kernel.shape), -1, part.channels)
+    kernel = _flat(part, whole)
+    if not safe:
+        grid = wide_grid(kernel)
+    else:  # ONNX Runtime's dynamic LSTM has one choice for all channels
+        grid = safe_grid(kernel, most=SAFE_LEVELS if isinstance(layer, RECURRENT) else LEVELS)
+    return Grid(grid.step, *(_shaped(part, caps, whole.shape) for caps in (grid.low, grid.high)))
+
+
+def _flat(part: _Part, values: NDArray[Any]) -> NDArray[Any]:
+    """Return a weight, or a part of it, as (entries, channels)."""
+    last = np.moveaxis(values, part.channels, -1)
+    return last.reshape(-1, last.shape[-1])
+
+
+def _shaped(part: _Part, flat: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Undo `_flat`."""
+    last = np.moveaxis(np.empty(shape, np.bool_), part.channels, -1)
+    return np.moveaxis(flat.reshape(last.shape), -1, part.channels)
+
+
+def _assign(part: _Part, flat: Floats) -> None:
+    whole = part.weight.numpy()
+    whole[part.entries] = _shaped(part, flat, whole[part.entries].shape)
     part.weight.assign(whole)
 
 

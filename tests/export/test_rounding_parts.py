@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from edgeae_export._export import open_source
+from edgeae_export._grid import safe_grid, wide_grid
 from edgeae_export._rounding import _parts, round_kernel, round_weights
 
 LAYERS = {
@@ -64,29 +65,35 @@ def test_each_entry_is_in_one_part(layer):
     assert (counts == 1).all()
 
 
-def rounded(layer, shape):
-    """The layer's kernel before and after, and a model that holds it."""
+def rounded(layer, shape, *, safe=False):
+    """The layer as it is rounded in a model that holds it."""
     size = int(np.prod(shape))
     model = keras.Sequential([keras.Input(shape), layer])
     back = keras.Sequential(
         [keras.Input(model.output_shape[1:]), layers.Flatten(), layers.Dense(size), layers.Reshape(shape)]
     )
     source = open_source((model, back), smooth(40, *shape))
-    after = round_weights(source, source.rows)
+    after = round_weights(source, source.rows, safe=safe)
     (copy,) = [x for x in after.encoder.layers if type(x) is type(layer)]
     return copy
 
 
-def test_the_rounded_kernel_is_on_the_grid_and_the_outputs_move_less_than_by_plain_rounding(layer):
+@pytest.mark.parametrize("safe", [False, True])
+def test_the_rounded_kernel_is_on_the_grid_and_the_outputs_move_less_than_by_plain_rounding(layer, safe):
     made, shape = layer
     channels = -2 if "Transpose" in type(made).__name__ else -1
     before = np.moveaxis(made.kernel.numpy(), channels, -1)
-    step = np.abs(before).reshape(-1, 4).max(axis=0) / 127
+    step = (safe_grid if safe else wide_grid)(before.reshape(-1, 4)).step
     plain = np.moveaxis(np.round(before / step) * step, -1, channels)
-    copy = rounded(made, shape)
+    copy = rounded(made, shape, safe=safe)
     levels = np.moveaxis(copy.kernel.numpy(), channels, -1) / step
     np.testing.assert_allclose(levels, np.round(levels), atol=1e-3)
-    np.testing.assert_allclose(np.abs(levels).reshape(-1, 4).max(axis=0), 127, atol=1e-3)
+    levels = np.sort(np.round(levels).reshape(-1, 4), axis=0)
+    if safe:
+        assert levels[-2:].sum(axis=0).max() <= 128 and levels[:2].sum(axis=0).min() >= -128
+        assert np.abs(levels).max(axis=0).min() >= 64
+    else:
+        np.testing.assert_array_equal(np.abs(levels).max(axis=0), 127)
 
     inputs = smooth(40, *shape)
     right, ours = np.asarray(made(inputs)), np.asarray(copy(inputs))
@@ -107,10 +114,15 @@ def test_a_recurrent_layer_is_rounded_on_its_inputs_and_on_the_states_before_eac
     states = np.asarray(whole(rows))
     before = np.concatenate([np.zeros_like(states[:, :1]), states[:, :-1]], axis=1).reshape(-1, 5)
     for name, columns in (("kernel", rows.reshape(-1, 3)), ("recurrent_kernel", before)):
-        expected = round_kernel(getattr(made.cell, name).numpy(), columns)
+        kernel = getattr(made.cell, name).numpy()
+        expected = round_kernel(kernel, columns, wide_grid(kernel))
         found = getattr(copy.cell, name).numpy()
         assert np.mean(np.isclose(found, expected, atol=1e-6)) > 0.98  # sums in another order tip a level
-        assert not np.array_equal(found, getattr(made.cell, name))
+        assert not np.array_equal(found, kernel)
+    for name in ("kernel", "recurrent_kernel"):  # the one scale that a dynamic LSTM can be given
+        levels = getattr(rounded(made, (7, 3), safe=True).cell, name).numpy()
+        levels = levels / np.abs(levels).max(axis=0) * 64
+        np.testing.assert_allclose(levels, np.round(levels), atol=1e-3)
 
 
 def test_rare_convolutions_are_left_as_they_are():
