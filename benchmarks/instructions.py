@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests" / "aarch64"))
+sys.path.insert(0, str(HERE.parent / "tests" / "processors"))
 
 import emulator  # noqa: E402  # needs the line above
 
@@ -165,7 +165,7 @@ def count_all() -> dict[str, dict[str, dict[str, int]]]:
             folder = Path(scratch, str(i))
             folder.mkdir()
             prepare(name, folder)
-            jobs[name] = {cpu: pool.submit(count, cpu, folder, plugin) for cpu in emulator.CPUS}
+            jobs[name] = {cpu: pool.submit(count, cpu, folder, plugin) for cpu in emulator.COUNTED}
         return {name: {cpu: job.result() for cpu, job in of.items()} for name, of in jobs.items()}
 
 

@@ -1,7 +1,8 @@
-"""A Raspberry Pi's Python without a Raspberry Pi: Debian's arm64 packages and aarch64 wheels under qemu-user.
+"""Other processors' Python, under Debian's qemu-user: old x86 ones, and those of 64-bit Arm.
 
-Neither chroot nor binfmt_misc is needed, so this works in a container; the price is that an emulated process
-cannot start another one. ``python emulator.py SCRIPT ...`` runs a script as on a Pi 4.
+An x86 processor runs this environment's own Python and packages; Arm has Debian's arm64 packages and aarch64
+wheels. Neither chroot nor binfmt_misc is needed, so this works in a container; the price is that an emulated
+process cannot start another one. ``python emulator.py CPU SCRIPT ...`` runs a script.
 """
 
 import fcntl
@@ -10,13 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import tomllib
 import zipfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-CACHE = REPOSITORY / ".cache" / "aarch64"
+CACHE = REPOSITORY / ".cache" / "aarch64"  # built once for all Arm processors
 PYTHON = "3.11"  # Debian 12's
 LIBRARIES = (
     "libc6 libgcc-s1 libstdc++6 zlib1g libexpat1 libffi8 libssl3 libbz2-1.0 liblzma5 libuuid1 "
@@ -24,16 +26,29 @@ LIBRARIES = (
 )
 EXTRAS = ("litert", "mqtt")
 
-# What the kernel of a Pi 4 and of a Pi 5 says; without asimddp no dot-product kernel is chosen on the latter.
-CPUS = {
+X86 = ("Nehalem", "Haswell")
+"""SSE4.2 alone, as on an Atom gateway; AVX2 without VNNI, where 16-bit sums of products saturate.
+
+qemu 7.2 has neither AVX-512 nor VNNI."""
+
+# What the kernels of a Pi 3, 4 and 5 and of two servers say. Without asimddp no dot-product kernel is chosen,
+# without i8mm none of its kind. The last has SME too, with which qemu 7.2 makes nonsense of LiteRT's int8.
+_PI_5 = "aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
+ARM = {
+    "cortex-a53": {"part": "0xd03", "variant": "0x0", "revision": "4", "features": "crc32 cpuid"},
     "cortex-a72": {"part": "0xd08", "variant": "0x0", "revision": "3", "features": "crc32 cpuid"},
-    "cortex-a76": {
-        "part": "0xd0b",
-        "variant": "0x4",
+    "cortex-a76": {"part": "0xd0b", "variant": "0x4", "revision": "1", "features": _PI_5},
+    "neoverse-n1": {"part": "0xd0c", "variant": "0x3", "revision": "1", "features": f"{_PI_5} ssbs"},
+    "max,sme=off": {
+        "part": "0xd40",
+        "variant": "0x1",
         "revision": "1",
-        "features": "aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp",
+        "features": f"{_PI_5} ssbs sve asimdfhm sve2 svei8mm svebf16 i8mm bf16",
     },
 }
+CPUS = (*X86, *ARM)
+COUNTED = ("cortex-a72", "cortex-a76")
+"""A Pi 4's and a Pi 5's: the instructions of a score are counted on these."""
 
 
 def make() -> Path:
@@ -59,7 +74,7 @@ def _build(made: Path, requirements: list[str]) -> None:
     try:
         _unpack_debian(building / "debian")
         _unpack_wheels(building / "site", requirements)
-        for cpu in CPUS:
+        for cpu in ARM:
             _make_cpu(building, cpu)
         for old in CACHE.glob("[0-9a-f]" * 16):
             shutil.rmtree(old)
@@ -79,20 +94,26 @@ def command(
         paths: folders to import from, before that of the wheels.
         qemu: further options of the emulator.
     """
-    program = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
+    kind = "x86_64" if cpu in X86 else "aarch64"
+    program = shutil.which(f"qemu-{kind}") or shutil.which(f"qemu-{kind}-static")
     if program is None:
-        sys.exit("qemu-aarch64 is missing: apt-get install qemu-user")
-    root = make()
+        sys.exit(f"qemu-{kind} is missing: apt-get install qemu-user")
+    start = [program, *qemu, "-cpu", cpu]
+    if cpu in X86:  # qemu does not follow the link that a virtual environment's python is
+        python, site = Path(sys.executable).resolve(), Path(sysconfig.get_paths()["purelib"])
+    else:
+        root = make()
+        start += ["-L", str(root / cpu)]
+        python, site = root / "debian" / "usr" / "bin" / f"python{PYTHON}", root / "site"
     settings = {
-        "PYTHONPATH": ":".join(map(str, (*paths, root / "site"))),
+        "PYTHONPATH": ":".join(map(str, (*paths, site))),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",
         "ORT_DISABLE_TELEMETRY": "1",
         "LC_ALL": "C.UTF-8",
     }
     given = [word for name, value in settings.items() for word in ("-E", f"{name}={value}")]
-    python = root / "debian" / "usr" / "bin" / f"python{PYTHON}"
-    return [program, *qemu, "-cpu", cpu, "-L", str(root / cpu), *given, str(python), *map(str, arguments)]
+    return [*start, *given, str(python), *map(str, arguments)]
 
 
 def _requirements() -> list[str]:
@@ -149,7 +170,7 @@ def _make_cpu(folder: Path, cpu: str) -> None:
     (root / "proc").mkdir(parents=True)
     for name in os.listdir(folder / "debian"):
         (root / name).symlink_to(Path("..", "debian", name))
-    about = CPUS[cpu]
+    about = ARM[cpu]
     (root / "proc" / "cpuinfo").write_text(
         "".join(
             f"processor\t: {core}\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm {about['features']}\n"
@@ -165,4 +186,4 @@ def _make_cpu(folder: Path, cpu: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(subprocess.run(command("cortex-a72", *sys.argv[1:])).returncode)
+    sys.exit(subprocess.run(command(*sys.argv[1:])).returncode)

@@ -1,6 +1,6 @@
 """Everything is built once: bundles, the runtime's wheel, and what each processor makes of them.
 
-`make test-aarch64` runs these tests; `make test` does not, since they want qemu and download a userland.
+`make test-processors` runs these tests; `make test` does not, since they want qemu and download a userland.
 """
 
 import os
@@ -18,20 +18,19 @@ sys.path.insert(0, str(HERE))  # importlib mode does not
 
 import emulator  # noqa: E402  # needs the line above
 
-COMMAND = "from edgeae_runtime._cli import main; main(prog_name='edgeae')"  # what the installed script does
-
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory):
-    """The folder of one small bundle of each kind, and data for it; see bundles.py."""
+    """The folder of one small bundle of each kind, of candidates, and data for them; see bundles.py."""
     folder = tmp_path_factory.mktemp("bundles")
     run = (
-        "import sys, bundles; folder, first = sys.argv[1:]\n"
-        "for kind in list(bundles.KINDS)[int(first)::2]: bundles.make(kind, folder)"
+        "import sys; sys.path.insert(0, sys.argv[3]); import bundles; folder, first, _ = sys.argv[1:]\n"
+        "for kind in list(bundles.KINDS)[int(first)::2]: bundles.make(kind, folder)\n"
+        "bundles.make_candidates(list(bundles.CANDIDATES)[int(first)], folder)"
     )
-    half = [[sys.executable, "-W", "ignore", "-c", run, folder, str(i)] for i in (0, 1)]
+    half = [[sys.executable, "-W", "ignore", "-c", run, folder, str(i), HERE] for i in (0, 1)]
     with ThreadPoolExecutor(2) as pool:
-        for done in pool.map(lambda command: _run(command, cwd=HERE), half):
+        for done in pool.map(lambda command: _run(command, cwd=folder), half):
             assert done.returncode == 0, done.stderr
     return folder
 
@@ -70,16 +69,6 @@ def results(bundles, device, tmp_path_factory):
         for name, done in zip(names, pool.map(work, names), strict=True):
             assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
     return {name: dict(np.load(folder / name / "results.npz")) for name in names}
-
-
-@pytest.fixture(scope="session")
-def command(device):
-    """A function that runs the command ``edgeae`` on a processor and returns the process."""
-
-    def run(cpu, *arguments):
-        return device(cpu, "-c", COMMAND, *arguments)
-
-    return run
 
 
 def _run(command, *, cwd, timeout=600):

@@ -1,9 +1,14 @@
 """What a device does with bundles; run alike on this machine and on an emulated one.
 
 ``python guest.py FOLDER OUT`` opens every bundle of FOLDER with every engine and precision, runs its ``.npy``
-through the library, through a stream and through the commands, and keeps in OUT/results.npz what they said.
+through the library, through a stream and through the commands, verifies it, and keeps in OUT/results.npz what
+they said; of candidates, what each makes of the rows.
 """
 
+import contextlib
+import io
+import json
+import os
 import platform
 import sys
 from pathlib import Path
@@ -12,6 +17,7 @@ import numpy as np
 
 from edgeae_runtime import Bundle, load, windows
 from edgeae_runtime._cli import main
+from edgeae_runtime._engines import load_engine, run_batches
 
 ENGINES = {"onnxruntime": "onnx", "litert": "tflite"}
 
@@ -44,8 +50,37 @@ def run(bundle: Path, engine: str, precision: str, out: Path) -> dict[str, np.nd
     return said
 
 
+def verify(bundle: Path) -> list[str]:
+    """Return what ``edgeae verify`` finds of each file."""
+    printed = io.BytesIO()
+    with contextlib.redirect_stdout(io.TextIOWrapper(printed)) as out:
+        main(["verify", str(bundle), "--json"], standalone_mode=False)
+        out.flush()
+    return [f"{check['artifact']} {check['status']}" for check in json.loads(printed.getvalue())]
+
+
+def choose(bundle: Path, out: Path) -> np.ndarray:
+    """Return what ``edgeae score`` says with the pair that ``auto`` measured to be the fastest."""
+    os.environ.pop("EDGEAE_TUNE", None)
+    written = out / "auto.npy"
+    main(["score", str(bundle), str(bundle.with_suffix(".npy")), "-o", str(written)], standalone_mode=False)
+    return np.load(written)
+
+
+def run_candidates(folder: Path) -> dict[str, np.ndarray]:
+    """Return each candidate's outputs for the rows beside it."""
+    rows, said = np.load(folder / "rows.npy"), {}
+    for path in sorted({*folder.iterdir()} - {folder / "rows.npy", folder / "keras.npz"}):
+        _, precision, kind = path.name.split(".")
+        name = next(name for name, format_ in ENGINES.items() if format_ == kind)
+        engine = load_engine(name, path.read_bytes(), "scorer", 1)
+        embedding, error = run_batches(engine, rows.reshape(-1, *engine.shape), precision, kind)
+        said |= {f"{folder.name}/{path.name}/embedding": embedding, f"{folder.name}/{path.name}/error": error}
+    return said
+
+
 def run_all(folder: Path, out: Path) -> None:
-    """Run all bundles of a folder; write ``results.npz``."""
+    """Run all bundles and candidates of a folder; write ``results.npz``."""
     results = {"machine": np.array(platform.machine())}
     for bundle in sorted(folder.glob("*.edgeae")):
         held = {(a.format, a.precision) for a in Bundle(bundle).manifest.artifacts if a.role == "scorer"}
@@ -53,6 +88,10 @@ def run_all(folder: Path, out: Path) -> None:
             for precision in sorted(p for k, p in held if k == kind):
                 said = run(bundle, engine, precision, out)
                 results |= {f"{bundle.stem}/{engine}/{precision}/{name}": v for name, v in said.items()}
+        results[f"verify {bundle.stem}"] = np.array(verify(bundle))
+    for candidates in sorted(folder.glob("*.candidates")):
+        results |= run_candidates(candidates)
+    results["auto"] = choose(folder / "dense.edgeae", out)
     np.savez(out / "results.npz", **results)
 
 

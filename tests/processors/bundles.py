@@ -1,4 +1,8 @@
-"""Small bundles of every kind of network and objective, in every format and precision, and data for them."""
+"""What the processors are compared on: small bundles, and the files that a gate has to choose from.
+
+A bundle of every kind of network and objective in every format and precision; and of two networks the scorer
+that each recipe gives, good or bad.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +15,9 @@ from sklearn.datasets import load_digits
 
 from edgeae import TrainConfig, load_data, train
 from edgeae_export import export
+from edgeae_export._artifacts import Options, Workshop
+from edgeae_export._export import open_source
+from edgeae_export._recipes import AUTO, BY_NAME_ONLY
 from edgeae_runtime import Scaler
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
@@ -28,6 +35,27 @@ KINDS: dict[str, dict[str, Any]] = {
     "batchnorm": {},
     "gru": {},
 }
+
+
+CANDIDATES = ("dense", "conv1d")
+
+
+def make_candidates(kind: str, folder: str | Path) -> None:
+    """Write each recipe's scorer into ``KIND.candidates``, with rows and what Keras says of them.
+
+    `make` is called before.
+    """
+    folder = Path(folder)
+    workshop = Workshop(open_source(folder / f"{kind}.run", None), Options())
+    out = folder / f"{kind}.candidates"
+    out.mkdir()
+    np.save(out / "rows.npy", workshop.rows)
+    np.savez(out / "keras.npz", error=workshop.reference.error, embedding=workshop.reference.embedding)
+    for table in (AUTO, BY_NAME_ONLY):
+        for (file_format, precision), recipes in table.items():
+            for recipe in recipes:
+                name = f"{recipe.name}.{precision}.{file_format}"
+                (out / name).write_bytes(workshop._quantized("scorer", file_format, recipe))
 
 
 def make(kind: str, folder: str | Path) -> None:
