@@ -11,8 +11,6 @@ export MPLCONFIGDIR := $(CACHE)/matplotlib
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export TMPDIR := $(CACHE)/tmp
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Else ONNX Runtime, from 1.29, keeps a device id in the cache folder and reports to its maker.
-export ORT_DISABLE_TELEMETRY := 1
 
 # Of the caller's settings for pip only those stay that say how an index is reached; --target, --user,
 # --no-deps, another constraints file and the like would install something else than what is asked for.

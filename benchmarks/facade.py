@@ -9,7 +9,6 @@ from statistics import median
 from time import perf_counter_ns
 
 import numpy as np
-import onnxruntime
 from ai_edge_litert.interpreter import Interpreter
 
 import edgeae_runtime
@@ -18,6 +17,8 @@ CALLS = 300
 
 
 def bare_onnxruntime(path, row):
+    import onnxruntime  # behind edgeae_runtime, which switches its reports off
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# a test may import onnxruntime before edgeae_runtime switches its reports off
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # `auto` means the same in every test, however busy the machine; and nobody's cache is touched
 os.environ["EDGEAE_TUNE"] = "off"
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgeae-cache-")

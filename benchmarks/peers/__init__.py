@@ -6,11 +6,14 @@ gives embedding and error, the mean squared difference in scaled units; `Peer.em
 """
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as edgeae_runtime does, which a peer must not import
 
 TENSORFLOW = ("keras_predict", "keras_call", "tf_function")
 PEERS = {

@@ -4,7 +4,6 @@ int8 as onnxruntime's documentation has it: pre-processing, then `quantize_stati
 signed, per tensor), the encoder calibrated on samples and the decoder on the encoder's embeddings.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,6 @@ def _quantize(path: Path, target: Path, rows: Any) -> None:
 
 
 def load(folder: Path, threads: int, precision: str) -> Peer:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -5,6 +5,7 @@
 >>> error, anomaly, embedding, threshold = ae.detect(reading)   # doctest: +SKIP
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from ._alarm import Alarm, Drift, new_threshold, read_threshold, write_threshold
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from ._windows import windows
 
 __version__ = "0.1.0"
+
+# ONNX Runtime's Linux builds report to their maker once imported. The exporter and the trainer import this
+# package before all else, nothing here imports an engine by itself, and child processes inherit it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Alarm",

@@ -158,8 +158,6 @@ def _one_line(error: Exception) -> str:
 
 class _OnnxRuntime(Engine):
     def __init__(self, content: bytes, role: Role, threads: int, arena: bool) -> None:
-        # its Linux builds report usage to their maker
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         super().__init__(threads)

@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -70,16 +71,31 @@ def table(other_units):
 
 @pytest.fixture(scope="module")
 def pump(table, tmp_path_factory):
-    """A folder with pump.csv, pump.run and pump.edgeae, made by the installed commands."""
+    """A folder with pump.csv, pump.run and pump.edgeae, made by the installed commands.
+
+    They run with a home of their own, `home` in there, and nothing says that reports are not wanted.
+    """
     folder = tmp_path_factory.mktemp("pump")
+    (folder / "home").mkdir()
+    hidden = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "KERAS_HOME", "CI")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment["HOME"] = str(folder / "home")
     write_csv(folder / "pump.csv", table[0], table[1].tolist())
     settings = ["--hidden", 32, "--latent", 8, "--epochs", 12, "--batch-size", 32]
     trained = works(
-        "train", "pump.csv", "--out", "pump.run", "--validation-split", 0.2, *settings, cwd=folder
+        "train",
+        "pump.csv",
+        "--out",
+        "pump.run",
+        "--validation-split",
+        0.2,
+        *settings,
+        cwd=folder,
+        env=environment,
     )
     assert "pump.run: 1,797 samples, 12 epochs, best validation mse 0.0" in trained.stdout
     assert "Next: edgeae export pump.run --out pump.edgeae\n" in trained.stdout
-    exported = works("export", "pump.run", "--out", "pump.edgeae", cwd=folder)
+    exported = works("export", "pump.run", "--out", "pump.edgeae", cwd=folder, env=environment)
     assert exported.stdout.splitlines()[-1].startswith("pump.edgeae: 12 ")
     (folder / "stderr.txt").write_text(trained.stderr + exported.stderr)
     return folder
@@ -100,6 +116,12 @@ def test_when_all_goes_well_nothing_is_said_on_standard_error(pump):
     assert (pump / "stderr.txt").read_text() == ""
     for arguments in (["verify", "pump.edgeae"], ["score", "pump.edgeae", "pump.csv", "--engine", "litert"]):
         assert works(*arguments, cwd=pump).stderr == ""
+
+
+def test_training_and_export_leave_at_home_what_the_documents_say(pump):
+    files = {path.relative_to(pump / "home") for path in (pump / "home").rglob("*") if path.is_file()}
+    libraries = {".keras", ".cache/matplotlib"}  # docs/engines.md, "What is kept and what is reported"
+    assert [path for path in files if not libraries & {*map(str, path.parents)}] == []
 
 
 def test_info_says_what_the_bundle_holds(pump, table):
