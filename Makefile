@@ -23,8 +23,13 @@ unexport KERAS_BACKEND TF_USE_LEGACY_KERAS
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip
+INSTALL := $(PIP) install --quiet --no-build-isolation -c constraints.txt
 BUILD_TOOLS := hatchling editables
+DEMO := -e './runtime[litert]' -e .
 PROJECTS := -e './runtime[litert,mqtt,parquet,ray]' -e '.[bench,dev]'
+
+# Two processes of TensorFlow's tests do not fit into 4 GB.
+WORKERS = $(shell awk '/^MemTotal/ { print ($$2 > 7000000 ? 2 : 1) }' /proc/meminfo)
 
 # $(call need_python,HIGHEST,WHO): one clear line, instead of a resolver's page, where $(PYTHON) will not do.
 need_python = @$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, $(1)) or \
@@ -32,7 +37,7 @@ need_python = @$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv bench bench-quick demo check test test-fast test-aarch64 wheels constraints clean
+.PHONY: help .venv apt bench bench-quick demo check test test-fast test-aarch64 wheels constraints clean
 
 help:  ## list the targets
 	@echo 'make TARGET [PYTHON=python3]   (PYTHON is what .venv is made with: 3.11, 3.12 or 3.13)'
@@ -43,18 +48,26 @@ help:  ## list the targets
 # New constraints make a new environment, so that nothing lingers that they no longer name;
 # an edited pyproject only installs again.
 .venv/.made: constraints.txt
-	$(call need_python,13,edgeae needs Python 3.11 to 3.13)
+	@$(PYTHON) .ci/machine.py
 	@mkdir -p .cache/tmp
-	$(PYTHON) -m venv --clear .venv
-	$(PIP) install -c constraints.txt $(BUILD_TOOLS)
+	@$(PYTHON) -m venv --clear .venv
+	@$(PIP) install --quiet -c constraints.txt $(BUILD_TOOLS)
 	@touch $@
 
-.venv/.installed: .venv/.made pyproject.toml runtime/pyproject.toml
-	$(PIP) install --no-build-isolation -c constraints.txt $(PROJECTS)
+# In two steps, so that who wants to see the demo need not wait for what only tests and benchmarks use.
+.venv/.demo: .venv/.made pyproject.toml runtime/pyproject.toml
+	@echo 'installing edgeae and TensorFlow into .venv (about 1 GB to download, 2.7 GB on disk; a few minutes)'
+	@$(INSTALL) $(DEMO)
 	@touch $@
 
-demo: .venv  ## train, export and score a small example into demo/
-	$(BIN)/edgeae demo --out demo --force
+.venv/.installed: .venv/.demo
+	@echo 'installing what tests and benchmarks use (about 300 MB to download, 0.8 GB on disk; a minute or two)'
+	@$(INSTALL) $(PROJECTS)
+	@touch $@
+
+demo: .venv/.demo  ## train, export and score a small example into demo/
+	@echo 'training, exporting and comparing (about a minute)'
+	@$(BIN)/edgeae demo --out demo --force
 
 bench: .venv  ## measure ours and the peers, and make benchmarks/README.md of it (20 minutes; keep the machine idle)
 	$(BIN)/python benchmarks/run.py
@@ -68,8 +81,11 @@ check: .venv  ## lint, format, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir .cache/import_linter
 
-test: check  ## check, then every test
-	$(BIN)/pytest -n 2 --dist loadfile
+test: $(if $(APT),apt) check  ## check, then every test; APT=1 first installs the Debian packages that some want
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+apt:
+	@$(PYTHON) tests/packages.py
 
 test-fast: .venv  ## the unit tests alone, without the slow ones
 	$(BIN)/pytest --ignore=tests/system -m 'not slow'
@@ -78,9 +94,17 @@ test-aarch64: .venv  ## the runtime on a Pi 4's and a Pi 5's processor, emulated
 	$(BIN)/pytest tests/aarch64
 	$(BIN)/python benchmarks/instructions.py --check
 
-wheels: .venv  ## build both wheels into dist/
-	rm -rf dist
-	$(PIP) wheel --no-deps --no-build-isolation -w dist ./runtime .
+.cache/build/.made: constraints.txt
+	$(call need_python,13,edgeae needs Python 3.11 to 3.13)
+	@mkdir -p .cache/tmp
+	@$(PYTHON) -m venv --clear .cache/build
+	@.cache/build/bin/python -m pip install --quiet -c constraints.txt $(BUILD_TOOLS)
+	@touch $@
+
+wheels: .cache/build/.made  ## build both wheels into dist/, in half a minute
+	@rm -rf dist
+	@.cache/build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist ./runtime .
+	@ls dist/*
 
 # Resolved on the oldest Python: what still supports 3.11 has wheels for the newer ones too, not the reverse.
 # setuptools is named since TensorFlow takes any, and a 3.11 environment brings one too old for 3.12.

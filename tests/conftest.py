@@ -3,10 +3,10 @@ import gzip
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
+from packages import REASON, needs
 
 # a test may import onnxruntime before edgeae_runtime switches its reports off
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -15,17 +15,25 @@ os.environ["EDGEAE_TUNE"] = "off"
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgeae-cache-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
-FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+def pytest_unconfigure(config):
+    """Say last, below pytest's own last line, what would run the tests that a package is missing for."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):  # xdist's workers tell the one that tells the user
+        return
+    reasons = {report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", [])}
+    wanted = {name for reason in reasons if reason.startswith(REASON) for name in reason.split()[2:]}
+    if wanted:
+        reporter.write_line(f"to run the tests that were skipped: {REASON}{' '.join(sorted(wanted))}")
 
 
 @pytest.fixture(scope="session")
 def fashion_mnist():
     """Training and test images, uint8 (n, 28, 28), read without the code under test."""
+    folder = needs("dataset-fashion-mnist")
     images = []
     for part, count in (("train", 60_000), ("t10k", 10_000)):
-        path = FASHION_MNIST / f"{part}-images-idx3-ubyte.gz"
-        if not path.is_file():
-            pytest.fail(f"{path} is missing: apt-get install dataset-fashion-mnist", pytrace=False)
+        path = folder / f"{part}-images-idx3-ubyte.gz"
         pixels = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16)
         images.append(pixels.reshape(count, 28, 28))
     return tuple(images)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packages import needs
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # importlib mode does not
@@ -38,6 +39,7 @@ def bundles(tmp_path_factory):
 @pytest.fixture(scope="session")
 def device(tmp_path_factory):
     """A function that runs Python on a processor, with the wheel unpacked; it returns the process."""
+    needs("qemu-user")
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder]
     done = _run([*pip, emulator.REPOSITORY / "runtime"], cwd=folder)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import paho.mqtt.client as paho
 import pytest
+from packages import needs
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -29,7 +30,6 @@ import edgeae_runtime
 
 FULL = bool(os.environ.get("EDGEAE_FULL"))
 EDGEAE = Path(sys.executable).with_name("edgeae")
-MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 TOPIC, RESULTS = "sensors/pump", "edgeae/pump"
 
 
@@ -45,7 +45,7 @@ def is_free(port: int) -> bool:
 
 class Mosquitto:
     def __init__(self, folder: Path, *lines: str, tls: bool = False) -> None:
-        assert MOSQUITTO, "apt install mosquitto"
+        self.program = needs("mosquitto")
         # no port that the system may give to somebody else, such as a client that looks for this very broker
         self.port = next(port for port in iter(lambda: random.randrange(20_000, 30_000), 0) if is_free(port))
         folder.mkdir()
@@ -64,7 +64,7 @@ class Mosquitto:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = subprocess.Popen([MOSQUITTO, "-c", self.config], stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([self.program, "-c", self.config], stderr=subprocess.DEVNULL)
         wait_for(self._is_up, "mosquitto")
 
     def stop(self) -> None:
@@ -369,6 +369,7 @@ def test_results_that_the_broker_refuses_are_kept(broker, clients, windowed, tmp
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate authority of our own, and a server's certificate by it."""
+    needs("openssl")
     folder = tmp_path_factory.mktemp("tls")
     (folder / "names").write_text("subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n")
     for words in (
@@ -385,6 +386,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def locked(certificates: Path, tmp_path: Path) -> Iterator[Mosquitto]:
     """A broker with TLS and a password."""
+    needs("mosquitto")
     passwords = tmp_path / "passwords"
     subprocess.run(["mosquitto_passwd", "-c", "-b", passwords, "pump", "s3cr3t:-)"], check=True)
     broker = Mosquitto(

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.image import imread
+from packages import needs
 
 import edgeae_runtime
 
@@ -160,11 +161,12 @@ def test_the_cpp_example_builds_and_gives_the_same_errors(tmp_path):
 
     import edgeae_runtime
 
+    needs("g++", "nlohmann-json3-dev")
     source, library = ROOT / "examples" / "cpp" / "score.cpp", Path(ai_edge_litert.__path__[0])
     build = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", str(source), str(library / "libLiteRt.so")]
     build += [f"-Wl,-rpath,{library}", "-o", str(tmp_path / "score")]
     done = subprocess.run(build, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, f"{done.stderr}\napt-get install g++ nlohmann-json3-dev"
+    assert done.returncode == 0, done.stderr
     rows = np.load(TINY / "golden.npz")["input"]
     text = "\n".join(" ".join(map(repr, row.astype(float).tolist())) for row in rows)
     for precision in ("float32", "int8"):

@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from matplotlib.image import imread
+from packages import needs
 from sklearn.datasets import load_digits
 
 from edgeae import TrainConfig, load_data, train
@@ -56,9 +56,7 @@ class Browser:
     """Chromium without a window, driven through a pipe: null-terminated messages of its DevTools protocol."""
 
     def __init__(self, profile):
-        program = shutil.which("chromium")
-        if program is None:
-            pytest.fail("chromium is missing: apt-get install chromium", pytrace=False)
+        program = needs("chromium")
         commands, self._out = os.pipe()
         self._in, answers = os.pipe()
         # it reads from file descriptor 3 and writes to 4; the shell puts the pipes there
