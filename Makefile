@@ -37,7 +37,7 @@ need_python = @$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help .venv apt bench bench-quick demo check test test-fast test-aarch64 wheels constraints clean
+.PHONY: help .venv apt bench bench-quick demo check test test-fast test-processors wheels constraints clean
 
 help:  ## list the targets
 	@echo 'make TARGET [PYTHON=python3]   (PYTHON is what .venv is made with: 3.11, 3.12 or 3.13)'
@@ -90,8 +90,8 @@ apt:
 test-fast: .venv  ## the unit tests alone, without the slow ones
 	$(BIN)/pytest --ignore=tests/system -m 'not slow'
 
-test-aarch64: .venv  ## the runtime on a Pi 4's and a Pi 5's processor, emulated (Debian 12's qemu-user)
-	$(BIN)/pytest tests/aarch64
+test-processors: .venv  ## the runtime on seven other processors, x86 and Arm, emulated (Debian 12's qemu-user)
+	$(BIN)/pytest tests/processors
 	$(BIN)/python benchmarks/instructions.py --check
 
 .cache/build/.made: constraints.txt
