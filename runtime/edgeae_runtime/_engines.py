@@ -156,16 +156,26 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+_EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
+
+
 class _OnnxRuntime(Engine):
     def __init__(self, content: bytes, role: Role, threads: int, arena: bool) -> None:
         import onnxruntime
 
+        from ._onnx_check import check_onnx
+
         super().__init__(threads)
+        check_onnx(content)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
         options.log_severity_level = 3  # errors only
+        # a second fence: else external data are looked for in the working directory, and bytes that look like
+        # ONNX Runtime's own format are read as such
+        options.add_session_config_entry(_EXTERNAL_DATA, os.path.join(os.devnull, "none"))
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         inputs = session.get_inputs()
         _check_tensors(role, [i.name for i in inputs], [o.name for o in session.get_outputs()])

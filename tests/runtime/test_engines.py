@@ -334,6 +334,7 @@ edgeae_runtime.load({str(tiny)!r}, engine="onnxruntime", precision="int8").detec
 print(json.dumps([name for name in set(sys.modules) - before if name.startswith("edgeae_runtime.")]))
 """
     files = ("alarm", "autoencoder", "bundle", "engines", "errors", "manifest", "tune")
+    files += ("onnx_check", "onnx_file", "onnx_tensor")
     assert set(python(code)) == {f"edgeae_runtime._{name}" for name in files}
 
 
