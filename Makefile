@@ -23,7 +23,7 @@ unexport KERAS_BACKEND TF_USE_LEGACY_KERAS
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip
-INSTALL := $(PIP) install --quiet --no-build-isolation -c constraints.txt
+INSTALL := $(PIP) install --quiet --quiet --no-build-isolation -c constraints.txt
 BUILD_TOOLS := hatchling editables
 DEMO := -e './runtime[litert]' -e .
 PROJECTS := -e './runtime[litert,mqtt,parquet,ray]' -e '.[bench,dev]'
@@ -51,17 +51,17 @@ help:  ## list the targets
 	@$(PYTHON) .ci/machine.py
 	@mkdir -p .cache/tmp
 	@$(PYTHON) -m venv --clear .venv
-	@$(PIP) install --quiet -c constraints.txt $(BUILD_TOOLS)
+	@$(PIP) install --quiet --quiet -c constraints.txt $(BUILD_TOOLS)
 	@touch $@
 
 # In two steps, so that who wants to see the demo need not wait for what only tests and benchmarks use.
 .venv/.demo: .venv/.made pyproject.toml runtime/pyproject.toml
-	@echo 'installing edgeae and TensorFlow into .venv (about 1 GB to download, 2.7 GB on disk; a few minutes)'
+	@echo 'installing edgeae and TensorFlow into .venv (about 800 MB to download, 2.8 GB on disk; a few minutes)'
 	@$(INSTALL) $(DEMO)
 	@touch $@
 
 .venv/.installed: .venv/.demo
-	@echo 'installing what tests and benchmarks use (about 300 MB to download, 0.8 GB on disk; a minute or two)'
+	@echo 'installing what tests and benchmarks use (about 200 MB to download, 0.7 GB on disk; a minute or two)'
 	@$(INSTALL) $(PROJECTS)
 	@touch $@
 
@@ -98,12 +98,12 @@ test-processors: .venv  ## the runtime on seven other processors, x86 and Arm, e
 	$(call need_python,13,edgeae needs Python 3.11 to 3.13)
 	@mkdir -p .cache/tmp
 	@$(PYTHON) -m venv --clear .cache/build
-	@.cache/build/bin/python -m pip install --quiet -c constraints.txt $(BUILD_TOOLS)
+	@.cache/build/bin/python -m pip install --quiet --quiet -c constraints.txt $(BUILD_TOOLS)
 	@touch $@
 
 wheels: .cache/build/.made  ## build both wheels into dist/, in half a minute
 	@rm -rf dist
-	@.cache/build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation -w dist ./runtime .
+	@.cache/build/bin/python -m pip wheel --quiet --quiet --no-deps --no-build-isolation -w dist ./runtime .
 	@ls dist/*
 
 # Resolved on the oldest Python: what still supports 3.11 has wheels for the newer ones too, not the reverse.
