@@ -130,7 +130,8 @@ def page(results: dict[str, Any], counts: dict[str, Any] | None) -> str:
     parts = [
         "# What it costs",
         f"Made by `make bench` from `results.json` on {machine['cores']} cores of {machine['processor']} "
-        f"({machine['system']}, Python {machine['python']}; L2 {machine['L2']} a core, L3 {machine['L3']}). "
+        f"({machine['kind']}; {machine['system']}, Python {machine['python']}; L2 {machine['L2']} a core, "
+        f"L3 {machine['L3']}). "
         f"{versions}. Nothing on this page is written by hand.",
         "Each peer is what a competent user would write, in [its own file](peers): raw units in, embedding "
         "and error out. Candidates take turns in one process, so that a busy machine hits all alike. A ratio "

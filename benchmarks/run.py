@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from edgeae_runtime._processor import kind
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 PACKAGES = (
@@ -81,6 +83,7 @@ def machine() -> dict[str, Any]:
     named = (line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
     return {
         "processor": next(named, platform.machine()),
+        "kind": kind(),
         "cores": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.machine()}",
         "L2": _cache_size(2),

@@ -17,6 +17,7 @@ from edgeae_runtime._bundle import golden_key
 from edgeae_runtime._engines import ENGINE_FORMATS, load_engine, run_batches
 from edgeae_runtime._errors import EdgeaeWarning
 from edgeae_runtime._manifest import TENSORS, Floats, Format, Precision, Role, artifact_name
+from edgeae_runtime._overflow import overflowing_weights
 
 from . import _micro, _onnx, _tflite
 from ._gate import DEFAULT_LIMITS, MICRO_LIMITS, Limits, Reference
@@ -243,7 +244,10 @@ class Workshop:
         tensors = {**own_input, **dict(zip(TENSORS[role][1], few, strict=True))}
         limits = MICRO_LIMITS if role == "autoencoder" else self.options.limits[precision]
         golden = {golden_key(artifact, tensor): values for tensor, values in tensors.items()}
-        return Judged(artifact, content, limits.violations(fidelity), golden)
+        violations = limits.violations(fidelity)
+        if file_format == "onnx" and overflowing_weights(content):
+            violations.append("its int8 sums can overflow on x86 processors without VNNI")
+        return Judged(artifact, content, violations, golden)
 
     def _c_source(self, model: Judged) -> Judged:
         """Return the microcontroller's model as C source, with its header beside it."""

@@ -16,11 +16,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _processor
 from ._autoencoder import Autoencoder
 from ._bundle import Bundle, check_artifact, load_golden
 from ._engines import BATCH_ROWS, ENGINE_FORMATS
 from ._manifest import Fidelity, Floats
-from ._tune import _processor
 
 K = TypeVar("K", bound=Hashable)
 Seconds: TypeAlias = NDArray[np.float64]
@@ -311,7 +311,8 @@ def describe(root: Path = Path("/sys")) -> dict[str, Any]:
         said = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, timeout=5).stdout
         throttled = int(said.partition(b"=")[2], 16)
     return {
-        "processor": _processor() or platform.machine(),
+        "processor": _processor.make() or platform.machine(),
+        "kind": _processor.kind(),
         "cores": len(os.sched_getaffinity(0)),
         "system": f"{platform.platform()}, Python {platform.python_version()}",
         "load": os.getloadavg()[0],

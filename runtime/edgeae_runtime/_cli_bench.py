@@ -114,9 +114,13 @@ def _text(report: "Report") -> str:
         timings.append([*cells, f"{timing.rows_per_second:,.0f}", _interval(timing)])
     notes = [f"Warning: {text}" for text in report.warnings]
     notes += [f"{rows:,} row{'s' * (rows > 1)} a call: {text}" for rows, text in report.advice.items()]
-    heading = f"{report.bundle} on {report.machine['processor']}, {report.machine['cores']} cores"
+    heading = f"{report.bundle} on {_processor(report)}, {report.machine['cores']} cores"
     parts = [heading, format_table(models), format_table(timings), "\n".join(notes)]
     return "\n\n".join(parts).rstrip()
+
+
+def _processor(report: "Report") -> str:
+    return f"{report.machine['processor']} ({report.machine['kind'] or 'of unknown kind'})"
 
 
 def _interval(timing: "Timing") -> str:
@@ -144,6 +148,6 @@ def _plot(report: "Report", path: Path) -> None:
         axis.set(xscale="log", title=f"rows a call: {rows:,}")
         axis.grid(axis="x", alpha=0.25)
     axes[-1].set_xlabel("µs a call: dot = median, line to the 99th percentile")
-    figure.suptitle(f"{report.bundle} on {report.machine['processor']}")
+    figure.suptitle(f"{report.bundle} on {_processor(report)}")
     with new_file(path) as work:
         figure.savefig(work, dpi=130)

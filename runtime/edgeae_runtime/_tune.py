@@ -7,6 +7,7 @@ turns; the choice is remembered in the user's cache folder.
 import hashlib
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
@@ -16,9 +17,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _processor
 from ._bundle import DIFFERS, Bundle, check_artifact, golden_input, load_golden
 from ._engines import ENGINE_FORMATS, ENGINE_MODULES, Engine, run_batches
-from ._errors import BundleError, FidelityError, OutputError
+from ._errors import BundleError, EdgeaeWarning, FidelityError, OutputError
 from ._manifest import PRECISIONS, Artifact, Precision, Role
 
 EngineName: TypeAlias = Literal["auto", "onnxruntime", "litert"]
@@ -61,6 +63,22 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
         close = [pair for pair in times if times[pair] <= CLOSE * min(times.values())]
         return min(close, key=lambda p: (PRECISIONS.index(p.precision), times[p]), default=None)
 
+    def about_int8(self) -> str | None:
+        """Return in one line that int8 is refused or slower than float32 here; None where it is neither."""
+        times = {
+            precision: [p.microseconds for p in self.pairs if p.precision == precision and p.microseconds]
+            for precision in ("int8", "float32")
+        }
+        here = f"on this processor ({_processor.kind() or 'of unknown kind'})"
+        wrong = [p for p in self.pairs if p.precision == "int8" and (p.refused or "").startswith(DIFFERS)]
+        if wrong:
+            engines = " and ".join(pair.engine for pair in wrong)
+            return f"int8 with {engines} is refused {here}: it {wrong[0].refused}"
+        if all(times.values()) and min(times["int8"]) > CLOSE * min(times["float32"]):
+            fastest = [f"{min(times[precision]):,.1f} µs" for precision in ("int8", "float32")]
+            return f"int8 is slower than float32 {here}: {fastest[0]} and {fastest[1]} a call"
+        return None
+
 
 def choose(
     bundle: Bundle, *, engine: EngineName, precision: PrecisionName, threads: int, arena: bool, rows: int
@@ -79,17 +97,20 @@ def choose(
     if len(here) < 2 or os.environ.get(SWITCH, "").lower() == "off":
         return first
     key = _key(bundle, threads, arena, rows)
-    known = _read(_cache_file(key), key)
+    known, said = _read(_cache_file(key), key), None
     before = {(pair.engine, pair.precision) for pair in known.pairs} if known else set()
     if known is None or not before.issuperset(here):
         # those that were asked for before too, so that times which are compared are of one run
         again = {pair: held for pair, held in _held(bundle, "auto", "auto").items() if pair in before}
         try:
             known = _measure(bundle, {**again, **here}, key, threads, arena, rows)
+            said = known.about_int8()
         except BundleError:  # of the golden file, without which all else may work
             return first
     found = known.best(here)
     if found is not None:
+        if said:
+            warnings.warn(f"{bundle.path}: {said}", EdgeaeWarning, stacklevel=3)
         return found.engine, found.precision
     reasons = [pair.refused or "" for pair in known.pairs if (pair.engine, pair.precision) in here]
     if all(reason.startswith(DIFFERS) for reason in reasons):
@@ -143,7 +164,7 @@ def _key(bundle: Bundle, threads: int, arena: bool, rows: int) -> dict[str, str]
     return {
         "manifest": hashlib.sha256(msgspec.json.encode(bundle.manifest)).hexdigest(),
         "engines": " ".join(sorted(name for module in ENGINE_MODULES.values() for name in _versions(module))),
-        "machine": f"{os.uname().machine} {_processor()}",
+        "machine": f"{os.uname().machine} {_processor.make()}",
         "asked": f"threads={threads} rows={rows} arena={arena}",
     }
 
@@ -161,18 +182,6 @@ def _versions(module: str) -> list[str]:
     except OSError:
         return [spec.origin]
     return [name for name in names if name.startswith(module) and name.endswith((".dist-info", ".egg-info"))]
-
-
-def _processor() -> str:
-    """Return what the kernel says of the first core's make."""
-    wanted = ("model name", "CPU implementer", "CPU variant", "CPU part", "CPU revision")
-    try:
-        with open("/proc/cpuinfo", "rb") as file:
-            lines = file.read(4096).decode("ascii", "replace").splitlines()
-    except OSError:
-        return ""
-    found = dict(line.split(":", 1) for line in reversed(lines) if line.startswith(wanted) and ":" in line)
-    return " ".join(found[name].strip() for name in sorted(found))
 
 
 def _measure(

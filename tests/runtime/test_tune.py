@@ -8,8 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from edgeae_runtime import Bundle, BundleError, FidelityError, _bench, _tune, load
+from edgeae_runtime import Bundle, BundleError, FidelityError, _bench, _processor, _tune, load
+from edgeae_runtime._errors import EdgeaeWarning
 from edgeae_runtime._tune import Pair, Tuning, tune
+
+# of so small a model int8 is slower on some machines, which is told when it is measured
+pytestmark = pytest.mark.filterwarnings("ignore:.*int8 is slower than float32")
 
 PAIRS = {(engine, kind) for engine in ("onnxruntime", "litert") for kind in ("float32", "int8")}
 
@@ -81,6 +85,40 @@ def test_of_two_engines_with_one_precision_the_faster_is_best() -> None:
     assert Tuning(key={}, pairs=pairs).best({("onnxruntime", "float32")}).engine == "onnxruntime"
 
 
+@pytest.mark.parametrize(
+    ("int8", "float32", "said"),
+    [
+        (
+            (20.0, 12.0),
+            (10.0, 15.0),
+            "int8 is slower than float32 on this processor (avx2): 12.0 µs and 10.0 µs",
+        ),
+        ((10.5, None), (10.0, 15.0), None),
+        ((None, None), (10.0, 15.0), None),  # not installed, or not there: nothing to say
+    ],
+)
+def test_it_is_said_where_int8_is_slower_here(monkeypatch, int8, float32, said) -> None:
+    monkeypatch.setattr(_processor, "kind", lambda: "avx2")
+    engines = ("onnxruntime", "litert")
+    times = [
+        (engine, name, t)
+        for name, of in (("int8", int8), ("float32", float32))
+        for engine, t in zip(engines, of, strict=True)
+    ]
+    found = Tuning(key={}, pairs=tuple(pair(*each) for each in times)).about_int8()
+    assert (found and found.removesuffix(" a call")) == said
+
+
+def test_auto_tells_that_int8_is_refused_here(bundle, golden, monkeypatch) -> None:
+    """As on a processor whose sums overflow, for a bundle of before."""
+    monkeypatch.setattr(_processor, "kind", lambda: "avx2")
+    bundle.replace_golden(**{"scorer.int8.onnx:error": golden["scorer.int8.onnx:error"] * 2})
+    with pytest.warns(
+        EdgeaeWarning, match=r"int8 with onnxruntime is refused on this processor \(avx2\): it dif"
+    ):
+        load(bundle.path)
+
+
 # --- measuring, and remembering it ---------------------------------------------------------------
 
 
@@ -134,7 +172,7 @@ def test_another_bundle_engine_or_processor_is_measured_for_itself(bundle, monke
         manifest["scaler"]["offset"][0] += 1e-3
     load(bundle.path)
     assert len(measured) == 2
-    monkeypatch.setattr(_tune, "_processor", lambda: "Cortex-A76")
+    monkeypatch.setattr(_processor, "make", lambda: "Cortex-A76")
     load(bundle.path)
     assert len(measured) == 3
     monkeypatch.setattr(_tune, "_versions", lambda module: [f"{module}-9.9.9.dist-info"])
@@ -171,7 +209,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(tiny, tmp_path, measured, mo
 
 
 def test_a_full_disk_is_no_error(tiny, cache, full_disk, monkeypatch) -> None:
-    monkeypatch.setattr(_tune, "_processor", lambda: "x" * 5000)
+    monkeypatch.setattr(_processor, "make", lambda: "x" * 5000)
     with full_disk():
         assert chosen(tiny) in PAIRS
     assert not list(cache.iterdir())
@@ -197,7 +235,8 @@ def test_it_can_be_switched_off(tiny, cache, measured, monkeypatch) -> None:
 def test_a_model_that_is_wrong_here_is_never_chosen(bundle, golden) -> None:
     for suffix in ("onnx", "tflite"):
         bundle.replace_golden(**{f"scorer.int8.{suffix}:error": golden[f"scorer.int8.{suffix}:error"] * 2})
-    assert chosen(bundle.path)[1] == "float32"
+    with pytest.warns(EdgeaeWarning, match="int8 with onnxruntime and litert is refused"):
+        assert chosen(bundle.path)[1] == "float32"
     refused = {(p.engine, p.precision): p.refused for p in tune(Bundle(bundle.path)).pairs}
     assert refused["litert", "float32"] is refused["onnxruntime", "float32"] is None
     for engine in ("litert", "onnxruntime"):
