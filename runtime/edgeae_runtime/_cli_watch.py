@@ -4,7 +4,6 @@ import hashlib
 import os
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +56,19 @@ _FILE = click.Path(path_type=Path)
     help="Serve Prometheus metrics on this port of 127.0.0.1.",
 )
 @click.option(
+    "--swap-seconds",
+    type=click.IntRange(min=1),
+    default=60,
+    help="A new bundle that is not verified by then is refused.",
+)
+@click.option(
+    "--swap-memory",
+    type=click.IntRange(min=1),
+    metavar="MB",
+    default=256,
+    help="A new bundle that takes more to be verified is refused.",
+)
+@click.option(
     "--engine",
     type=click.Choice(["auto", "onnxruntime", "litert"]),
     default="auto",
@@ -83,6 +95,7 @@ def watch(bundle: Path, **options: Any) -> None:
     """
     _check(options)
     from ._intake import Intake, Spool
+    from ._sandbox import Sandbox, open_bundle
     from ._service import Log, new_metrics, open_threshold, poll, serve, signature
     from ._watch import Watch
 
@@ -98,8 +111,10 @@ def watch(bundle: Path, **options: Any) -> None:
         fixed: float | None = options["threshold"]
         return open_threshold(bundle, autoencoder) if fixed is None else fixed
 
+    choice = options["engine"], options["precision"]
+
     def load(path: Path) -> "Autoencoder":
-        return _load(path, options["engine"], options["precision"])
+        return open_bundle(path, *choice)
 
     seen = signature(bundle)
     autoencoder = load(bundle)
@@ -123,6 +138,7 @@ def watch(bundle: Path, **options: Any) -> None:
         port = serve(metrics, options["metrics_port"])
         _log(f"metrics on http://127.0.0.1:{port}/metrics")
     ending = threading.Event()
+    polling: threading.Thread | None = None
     # else a thread that ends, such as paho's, leaves a watch of nothing
     threading.excepthook = lambda hook: running.tell("fail", EdgeaeError(repr(hook.exc_value)))
     try:
@@ -133,13 +149,17 @@ def watch(bundle: Path, **options: Any) -> None:
             running.publishes = options["publish"] is not None
             running.link.start()
         more = {"load": load, "threshold": threshold, "tell": running.tell, "stop": ending}
-        threading.Thread(target=poll, args=(bundle, autoencoder, seen), kwargs=more, daemon=True).start()
+        more["sandbox"] = Sandbox(*choice, options["swap_seconds"], options["swap_memory"])
+        polling = threading.Thread(target=poll, args=(bundle, autoencoder, seen), kwargs=more, daemon=True)
+        polling.start()
         if options["topic"] is None:
             source = running, options["follow"], intake.position, ending
             threading.Thread(target=_read, args=source, daemon=True).start()
         running.run()
     finally:
         ending.set()
+        if polling is not None:
+            polling.join(1)  # ends the process that verifies a bundle
         if running.link is not None:
             running.link.stop()
         if spool is not None:
@@ -165,18 +185,6 @@ def _check(options: dict[str, Any]) -> None:
             raise DataError(f"--{name}: expected one topic, without + or #, found {value!r}")
     if topic == publish:
         raise DataError("--topic and --publish are the same; the results would be taken for readings")
-
-
-def _load(path: Path, engine: Any, precision: Any) -> "Autoencoder":
-    """Open a bundle and run it once: what it is made of is in memory then, whatever becomes of the files."""
-    import numpy as np
-
-    from ._autoencoder import load
-
-    autoencoder = load(path, engine=engine, precision=precision)
-    with suppress(DataError):  # zeros may be far from the training data
-        autoencoder.detect(np.zeros(autoencoder.manifest.input.shape, np.float32))
-    return autoencoder
 
 
 def _state_folder(bundle: Path, options: dict[str, Any]) -> Path | None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._alarm import read_threshold, threshold_path
-from ._bundle import Bundle, verify
 from ._engines import ENGINE_FORMATS
 from ._errors import BundleError, EdgeaeError
-from ._manifest import Threshold, artifact_name
+from ._manifest import Threshold, artifact_name, manifest_digest
+from ._sandbox import Sandbox
 
 if TYPE_CHECKING:
     from ._autoencoder import Autoencoder
@@ -131,14 +131,15 @@ def poll(
     threshold: Callable[["Autoencoder"], float | Threshold],
     tell: Callable[..., object],
     stop: threading.Event,
+    sandbox: Sandbox = Sandbox(),  # noqa: B008  # a named tuple
 ) -> None:
     """Look each second whether bundle or threshold has changed; open and verify what is new.
 
     A folder that is copied over file by file is looked at when nothing about it has changed for a second.
 
     ``seen`` is the `signature` before ``current`` was opened. ``load`` opens a bundle and runs it once, so
-    that nothing of it is left to be read later. ``tell`` gets ``"swap"``, what is to run from now on and its
-    threshold, or ``"refuse"`` and why not.
+    that nothing of it is left to be read later, but only once ``sandbox`` has found it good. ``tell`` gets
+    ``"swap"``, what is to run from now on and its threshold, or ``"refuse"`` and why not.
     """
     before = seen
     while not stop.wait(POLL_SECONDS):
@@ -146,7 +147,10 @@ def poll(
         if now == before != seen and now[0]:
             try:
                 if now[0] != seen[0]:
-                    current = _open(path, current, load)
+                    digest = sandbox.verify(path, stop)
+                    if digest is None:
+                        return
+                    current = _open(path, digest, current, load)
                 tell("swap", current, threshold(current))
             except EdgeaeError as error:
                 tell("refuse", str(error))
@@ -156,23 +160,20 @@ def poll(
         before = now
 
 
-def _open(path: Path, current: "Autoencoder", load: Callable[[Path], "Autoencoder"]) -> "Autoencoder":
-    bundle = Bundle(path)
-    old, new = current.manifest.input, bundle.manifest.input
+def _open(
+    path: Path, digest: str, current: "Autoencoder", load: Callable[[Path], "Autoencoder"]
+) -> "Autoencoder":
+    """Open the verified bundle whose manifest has this digest; nothing is made of the running one."""
+    fresh = current if digest == manifest_digest(current.manifest) else load(path)
+    if manifest_digest(fresh.manifest) != digest:
+        raise BundleError(f"{path}: changed while it was verified")
+    old, new = current.manifest.input, fresh.manifest.input
     for name in ("shape", "features", "window", "stride"):
         if getattr(old, name) != getattr(new, name):
             raise BundleError(
                 f"{path}: its {name} is {getattr(new, name)}, that of the running one "
                 f"{getattr(old, name)}; restart to change what goes in"
             )
-    for check in verify(bundle):
-        if check.status == "failed":
-            raise BundleError(f"{path}: {check.artifact}: {check.detail}")
-    if bundle.manifest == current.manifest:
-        return current
-    fresh = load(path)
-    if fresh.manifest != bundle.manifest:
-        raise BundleError(f"{path}: changed while it was verified")
     return fresh
 
 

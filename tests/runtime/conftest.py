@@ -67,9 +67,46 @@ class Bundle:
             kept = [artifact for artifact in manifest["artifacts"] if part in artifact["path"]]
             manifest["artifacts"] = kept
 
+    def burden(self, *operators: str, side: int) -> None:
+        """Let the float32 ONNX scorer also compute something large, none of which gets into its error."""
+        name = "scorer.float32.onnx"
+        self.replace(name, burden(self.read(name), *operators, side=side))
+
+    def never_end(self) -> None:
+        """Give that scorer some hours of work in little memory."""
+        self.burden(*["MatMul"] * 2000, side=2000)
+
     def zipped(self) -> Path:
         """Return the same as one uncompressed zip file, beside the folder."""
         return zip_folder(self.path, self.path.with_suffix(".zip"))
+
+
+def burden(content: bytes, *operators: str, side: int) -> bytes:
+    """A model that also computes something large from its input, and adds nothing of it to the error."""
+    onnx = pytest.importorskip("onnx")
+    make = onnx.helper.make_node
+    model = onnx.load_model_from_string(content)
+    graph = model.graph
+    for node in graph.node:
+        node.output[:] = ["own_error" if name == "error" else name for name in node.output]
+    shape = onnx.numpy_helper.from_array(np.array([side, side], np.int64), "large_shape")
+    none = onnx.numpy_helper.from_array(np.array(0, np.float32), "nothing")
+    graph.initializer.extend([shape, none])
+    graph.node.extend(
+        [make("ReduceMax", ["input"], ["top"], keepdims=0), make("Expand", ["top", "large_shape"], ["x0"])]
+    )
+    for number, operator in enumerate(operators):
+        graph.node.append(make(operator, [f"x{number}", f"x{number}"], [f"x{number + 1}"]))
+    graph.node.extend(
+        [
+            make("ReduceMin", [f"x{len(operators)}"], ["low"], keepdims=0),
+            make("IsNaN", ["low"], ["odd"]),
+            make("Cast", ["odd"], ["odd_number"], to=onnx.TensorProto.FLOAT),
+            make("Mul", ["odd_number", "nothing"], ["zero"]),
+            make("Add", ["own_error", "zero"], ["error"]),
+        ]
+    )
+    return bytes(model.SerializeToString())
 
 
 def zip_folder(folder: Path, target: Path) -> Path:

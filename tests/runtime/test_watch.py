@@ -611,3 +611,52 @@ def test_a_bundle_replaced_while_the_watch_starts_is_noticed(bundle, tmp_path) -
     thread.join(10)
     stop.set()
     assert [(what[0], what[2].value) for what in told] == [("swap", 2 * old.threshold.value)]
+
+
+def test_a_bundle_that_hangs_or_fills_the_memory_does_not_keep_the_next_one_out(
+    start, bundle, tmp_path, own, rows
+) -> None:
+    running = start(bundle.path, "--swap-seconds", 3, "--swap-memory", 200, "--metrics-port", 0)
+    running.feed(rows[:1])
+    running.has(1)
+    fed = 1
+    for number, spoil in enumerate((type(bundle).never_end, lambda bad: bad.burden(side=1_000_000)), 1):
+        bad = type(bundle)(shutil.copytree(bundle.path, tmp_path / f"{number}.edgeae"))
+        spoil(bad)
+        bundle.path.rename(tmp_path / f"old{number}")
+        bad.path.rename(bundle.path)
+        running.says("refused, the old one goes on", number)
+        running.feed(rows[fed : fed + 5])
+        fed += 5
+        running.has(fed)
+        bundle.path.rename(tmp_path / f"bad{number}")
+        (tmp_path / f"old{number}").rename(bundle.path)
+    fresh = scaled(bundle.path, tmp_path / "good.edgeae", 2)
+    bundle.path.rename(tmp_path / "old")
+    fresh.rename(bundle.path)
+    running.says("goes on with the new bundle")
+    running.feed(rows[fed : fed + 5])
+    running.has(fed + 5)
+    address, *lines = running.err.read_text().splitlines()
+    assert len(lines) == 3
+    with urllib.request.urlopen(address.split(" on ")[1], timeout=5) as answer:
+        found = parse_metrics(answer.read().decode())
+    assert (found["edgeae_refused_total"], found["edgeae_swaps_total"]) == (2, 1)
+    np.testing.assert_array_equal(np.float32(running.errors), one_by_one(own, rows[: fed + 5]))
+    assert running.end() == 0
+
+
+def test_a_stop_does_not_wait_for_a_bundle_that_hangs(start, bundle, rows) -> None:
+    running = start(bundle.path)
+    running.feed(rows[:1])
+    running.has(1)
+    bundle.never_end()
+    children = Path(f"/proc/{running.process.pid}/task")
+
+    def child() -> list[str]:
+        return [pid for task in children.iterdir() for pid in (task / "children").read_text().split()]
+
+    wait_for(lambda: bool(child()), "the process that verifies")
+    (pid,) = child()
+    assert running.end() == 0
+    assert not Path(f"/proc/{pid}/cmdline").exists()
