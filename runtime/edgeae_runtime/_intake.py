@@ -13,12 +13,12 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ._clock import FAR, Numbers
 from ._errors import DataError, OutputError
 from ._manifest import Threshold
 from ._readings import Lines, Parser, Position, Reading
@@ -39,11 +39,6 @@ CREATE TABLE IF NOT EXISTS kept (
 );
 INSERT OR IGNORE INTO kept (id) VALUES (1);
 """
-REPEATS = 10_000
-"""A ``seq`` not above the last one is of a reading that was sent again, unless so many come in a row: brokers
-were seen to send a thousand again after a restart…"""
-ANEW = 1000
-"""…and unless it is 0 or 1, so far behind: who sends it has been restarted and counts anew."""
 RESENT_SECONDS = 60.0
 """So long after a connection was made, a time not after the last one is of a reading that was sent again. The
 stream alone would take a hundred such for a clock that was set back."""
@@ -146,10 +141,7 @@ class _Kept(msgspec.Struct):
     """What outlives a restart."""
 
     stream: msgspec.Raw = msgspec.Raw()
-    seq: int | None = None
-    """Of the last reading."""
-    time: datetime | None = None
-    """Of the last reading that had one."""
+    numbers: Numbers = msgspec.field(default_factory=Numbers)
     recent: list[int] = []
     """The last messages: id and checksum of the payload."""
     position: Position | None = None
@@ -183,7 +175,6 @@ class Intake:
         """When the last connection to a broker was made, by `time.monotonic`."""
         self._parser = Parser(autoencoder.manifest.input)
         self._kept = _Kept()
-        self._repeats = 0
         self._drift: str | None = None
         self._run(autoencoder, threshold, None)
 
@@ -191,7 +182,7 @@ class Intake:
         self._stream: Stream = autoencoder.stream(threshold=threshold, state=state, **self._settings)
         self._running = autoencoder, threshold
         self._counted = {
-            name: self._metrics[f"{name}_total"] for name in ("late", "missing", "interruptions")
+            name: self._metrics[f"{name}_total"] for name in ("late", "doubted", "missing", "interruptions")
         }
 
     def state(self) -> bytes:
@@ -213,13 +204,13 @@ class Intake:
         try:
             kept = msgspec.json.decode(state, type=_Kept)
             stream = msgspec.json.decode(kept.stream)
-            if not keep_window and kept.time is None:
+            if not keep_window and stream["ticks"]["last"] is None:
                 stream["open"] = None
             if kept.header is not None:
                 self._parser.begin(kept.header)
             self._run(*self._running, msgspec.json.encode(stream))
             self._kept = kept
-        except (ValueError, DataError) as error:
+        except (ValueError, LookupError, TypeError, DataError) as error:
             self._log.tell(f"starts anew, but for the sequence number ({error})")
             stream = {**msgspec.json.decode(self._stream.state()), "sequence": sequence}
             self._run(*self._running, msgspec.json.encode(stream))
@@ -265,44 +256,49 @@ class Intake:
         self._kept.recent = [*self._kept.recent[1 - RECENT :], key]
 
     def _take(self, line: bytes) -> None:
+        metrics, log = self._metrics, self._log
         try:
             reading = self._parser.parse(line)
-            if self._is_repeated(reading):
-                self._metrics["repeated_total"] += 1
+            missing = self._missing(reading)
+            if missing is None:
+                metrics["repeated_total"] += 1
+                log.now_and_then(f"a reading is left out: it came before ({_told(reading)})", "repeated")
                 return
-            self._bridge(reading)
-            late = self._stream.late
+            if reading.time is None:  # else the stream sees it by the time
+                for _ in range(min(missing, self._settings["hold"] + 1)):
+                    self._note(self._stream.push(None))
+            late, doubted, clock = self._stream.late, self._stream.doubted, self._stream.clock
             result = self._stream.push(reading.values, reading.time)
         except DataError as error:
-            self._metrics["rejected_total"] += 1
-            self._log.now_and_then(f"a reading is left out: {error}")
+            metrics["rejected_total"] += 1
+            log.now_and_then(f"a reading is left out: {error}", "rejected")
             return
-        self._metrics["samples_total"] += 1
-        if reading.sequence is not None:
-            self._kept.seq = reading.sequence
-        if self._stream.late == late:  # else its clock may be wrong
-            self._kept.time = reading.time or self._kept.time
+        metrics["samples_total"] += 1
+        if self._stream.late > late:
+            log.now_and_then(
+                f"a reading is left out: its time, {reading.time}, is not after the last one, {clock}; set "
+                "the sender's clock, or send finer times or none",
+                "late",
+            )
+        elif self._stream.doubted > doubted:
+            log.now_and_then(
+                f"a reading is taken without its time, {reading.time}, so far from the last one, {clock}, "
+                "that it is believed only if the next agrees",
+                "doubted",
+            )
         self._note(result)
 
-    def _is_repeated(self, reading: Reading) -> bool:
-        seq, last, when = self._kept.seq, self._kept.time, reading.time
-        is_later = when is not None and last is not None and when > last
-        if reading.sequence is None or seq is None:
-            is_earlier = when is not None and last is not None and when <= last
-            return is_earlier and time.monotonic() - self.connected < RESENT_SECONDS
-        is_anew = reading.sequence <= 1 and seq >= ANEW
-        if reading.sequence > seq or is_later or is_anew:
-            self._repeats = 0
-            return False
-        self._repeats += 1
-        return self._repeats <= REPEATS
-
-    def _bridge(self, reading: Reading) -> None:
-        """Count readings that never came, as a jump of ``seq`` tells; by the time the stream sees it."""
-        if reading.time is None and reading.sequence is not None and self._kept.seq is not None:
-            lost = reading.sequence - self._kept.seq - 1
-            for _ in range(min(lost, self._settings["hold"] + 1)):
-                self._note(self._stream.push(None))
+    def _missing(self, reading: Reading) -> int | None:
+        """Return how many readings never came before this one, as ``seq`` tells, or None for one known."""
+        numbers, seq = self._kept.numbers, reading.sequence
+        last, when = self._stream.clock, reading.time
+        is_later = is_earlier = False
+        if last is not None and when is not None and abs(when - last) <= FAR:
+            is_later, is_earlier = when > last, when <= last
+        is_new_link = time.monotonic() - self.connected < RESENT_SECONDS
+        if is_earlier and is_new_link and (seq is None or not numbers.ranges):
+            return None
+        return 0 if seq is None else numbers.take(seq, is_later=is_later)
 
     def _note(self, result: StreamResult | None) -> None:
         if result is None:
@@ -326,3 +322,9 @@ class Intake:
         """Bring the metrics up to date."""
         for name, before in self._counted.items():
             self._metrics[f"{name}_total"] = before + getattr(self._stream, name)
+
+
+def _told(reading: Reading) -> str:
+    if reading.sequence is None:
+        return f"time {reading.time}"
+    return f"seq {reading.sequence}"

@@ -145,6 +145,8 @@ def _time(value: Any) -> datetime | None:
             if not value.replace(".", "", 1).isdigit() or (len(value) == 8 and value.isdigit()):
                 return parse_time(value)  # 20260304 too
             value = float(value)
+        if isinstance(value, bool):
+            raise TypeError
         seconds = value / 1000 if abs(value) >= MILLISECONDS_FROM else value
         return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
     except (ValueError, TypeError, OverflowError, OSError):
@@ -154,7 +156,11 @@ def _time(value: Any) -> datetime | None:
 def _sequence(value: Any) -> int:
     try:
         number = int(value)
-        if number.bit_length() > 63 or (isinstance(value, float) and number != value):
+        if (
+            number.bit_length() > 63
+            or isinstance(value, bool)
+            or (isinstance(value, float) and number != value)
+        ):
             raise ValueError
         return number
     except (ValueError, TypeError, OverflowError):

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 10.0
+LINE_LENGTH = 500
+"""Characters of a line, of which a reading may bring any number."""
 Signature = tuple[list[tuple[object, ...]], ...]
 COUNTERS = (
-    "samples rejected repeated late missing interruptions windows anomalies dropped reconnects swaps refused"
+    "samples windows anomalies rejected repeated late doubted missing interruptions dropped reconnects swaps "
+    "refused"
 )
 GAUGES = "alarm drift error threshold spool_results connected"
 
@@ -70,20 +73,31 @@ def serve(metrics: dict[str, float], port: int) -> int:
 
 
 class Log:
-    """Tells of events, a line each."""
+    """Tells of events, a line each, whatever is in the text."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         """Write lines to where ``write`` does."""
-        self.tell = write
-        self._last, self._count = -math.inf, 0
+        self._write = write
+        self._held: dict[str, tuple[float, int, str]] = {}
 
-    def now_and_then(self, text: str) -> None:
+    def tell(self, text: str) -> None:
+        """Tell now."""
+        short = text if len(text) <= LINE_LENGTH else f"{text[:LINE_LENGTH]}…"
+        self._write("".join(char if char.isprintable() else " " for char in short))
+
+    def now_and_then(self, text: str, kind: str = "") -> None:
         """Tell of something that may come with every reading, but not each time."""
-        self._count += 1
-        if time.monotonic() - self._last >= QUIET_SECONDS:
-            more = f" ({self._count} such since the last line)" if self._count > 1 else ""
-            self.tell(f"{text}{more}")
-            self._last, self._count = time.monotonic(), 0
+        last, count, _ = self._held.get(kind, (-math.inf, 0, ""))
+        self._held[kind] = last, count + 1, text
+        self.catch_up(kind)
+
+    def catch_up(self, *kinds: str, now: bool = False) -> None:
+        """Tell of what came meanwhile, if it is time or ``now``: of these kinds or of all."""
+        for kind in kinds or list(self._held):
+            last, count, text = self._held[kind]
+            if count and (now or time.monotonic() - last >= QUIET_SECONDS):
+                self.tell(f"{text} ({count} such since the last line)" if count > 1 else text)
+                self._held[kind] = time.monotonic(), 0, ""
 
 
 class Notifier:

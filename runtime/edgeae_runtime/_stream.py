@@ -6,9 +6,8 @@ when the stream starts.
 
 import math
 import struct
-from bisect import insort
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -16,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._alarm import Alarm, Drift, Shares, Votes
+from ._clock import CUT, CUT_BEFORE, DOUBT, LATE, ON, Ticks
+from ._clock import LATE_RUN as LATE_RUN
+from ._clock import USUAL_STEPS as USUAL_STEPS
 from ._engines import ENGINE_FORMATS
 from ._errors import DataError
 from ._manifest import Floats, Threshold, artifact_name
@@ -26,13 +28,8 @@ if TYPE_CHECKING:
 
 SMALL = 32
 """Values up to which an array is faster handled as a list."""
-USUAL_STEPS = 101
-"""The usual step is the median of the steps so far, and then of that many first ones."""
-LATE_RUN = 100
-"""So many late samples in a row, each after the one before it: the clock was set back for good."""
 
 _EPOCH = datetime(1970, 1, 1)
-_NO_TIME = timedelta(0)
 
 
 class StreamResult(NamedTuple):
@@ -41,7 +38,7 @@ class StreamResult(NamedTuple):
     sequence: int
     """Number of the window in the stream, from 1; it goes on after a restart with `Stream.state`."""
     time: datetime | None
-    """That of its last sample, as it was given."""
+    """That of its last sample, as it was given; None where it was not believed."""
     error: float
     """Infinite where the readings are so far from the training data that it overflows."""
     threshold: float
@@ -53,56 +50,6 @@ class StreamResult(NamedTuple):
     """(latent size,); NaN where the error is infinite."""
     drift: str | None
     """In words, why the model no longer fits its surroundings; see `Drift`."""
-
-
-class Ticks(msgspec.Struct, kw_only=True):
-    """The clock of a stream: which samples come too late, and where the series is interrupted."""
-
-    limit: timedelta = timedelta(0)
-    """A longer step is a gap."""
-    steps: list[timedelta] | None = []
-    """Those so far, in order of length, until the limit is settled."""
-    last: datetime | None = None
-    behind: datetime | None = None
-    """The last late one."""
-    gaps: int = 0
-    """So many in a row; `USUAL_STEPS` of them are another rate, unless it was given."""
-    is_given: bool = False
-    run: int = 0
-    """So many late ones in a row, each after the one before it."""
-
-    def take(self, time: datetime) -> bool | None:
-        """Move on to the time of a sample.
-
-        Returns:
-            True where the series goes on, False where it is interrupted before the sample, and None where the
-            sample is late.
-        """
-        if time.tzinfo is not None:  # two times of one zone subtract as if its clock never changed
-            time = time.astimezone(UTC).replace(tzinfo=None)
-        last = self.last
-        if last is None:
-            self.last = time
-            return True
-        step = time - last
-        if step <= _NO_TIME:
-            self.run = self.run + 1 if self.behind is not None and self.run and time > self.behind else 1
-            self.behind = time
-            if self.run < LATE_RUN:
-                return None
-        elif self.steps is not None:
-            insort(self.steps, step)
-            middle = len(self.steps) // 2
-            self.limit = GAP / 2 * (self.steps[middle] + self.steps[-1 - middle])
-            if len(self.steps) == USUAL_STEPS:
-                self.steps = None
-        self.last = time
-        self.run = 0
-        goes_on = _NO_TIME < step <= self.limit
-        self.gaps = 0 if goes_on else self.gaps + 1
-        if self.gaps == USUAL_STEPS and not self.is_given:
-            self.steps, self.gaps = [], 0
-        return goes_on
 
 
 class _Open(msgspec.Struct):
@@ -159,6 +106,8 @@ class Stream:
         """The file of the bundle whose errors these are, for `write_threshold`."""
         self.late = 0
         """Samples dropped because their time was not after the one before."""
+        self.doubted = 0
+        """Samples that were taken without their time, because it was not believed."""
         self.missing = 0
         """Samples with a value that was None, NaN or infinite, held or not."""
         self.interruptions = 0
@@ -180,6 +129,7 @@ class Stream:
         self._is_holding = False
         self._position = self._count = 0
         self._due = self._window
+        self._given_up: tuple[int, int] | None = None
 
         self._ticks = Ticks()
         if step is not None:
@@ -223,12 +173,16 @@ class Stream:
         else:
             is_whole = self._write(sample, position)
         if time is not None:
-            goes_on = self._ticks.take(time)
-            if goes_on is None:
-                self.late += 1
-                return None
-            if not goes_on:
-                self._interrupt()
+            said = self._ticks.take(time)
+            if said != ON:
+                if said == LATE:
+                    self.late += 1
+                    return None
+                if said == DOUBT:
+                    self.doubted += 1
+                    time = None
+                else:
+                    self._cut(said)
         self._samples += 1
         if is_whole:
             if self._is_holding:
@@ -319,7 +273,29 @@ class Stream:
         """Let no later window reach back beyond here."""
         if self._count:
             self.interruptions += 1
-        self._count, self._due = 0, self._window
+        self._count, self._due, self._given_up = 0, self._window, None
+
+    def _cut(self, said: int) -> None:
+        """Interrupt the series where the clock says so, or take it back: the rows are still there."""
+        if said == CUT:
+            before = self._count, self._due
+            self._interrupt()
+            self._given_up = before
+        elif said == CUT_BEFORE:
+            last = min(1, self._count)
+            self.interruptions += self._count > last
+            self._count, self._due, self._given_up = last, self._window, None
+        elif self._given_up is not None:
+            count, due = self._given_up
+            self.interruptions -= count > 0
+            self._count += count
+            self._due = max(due, due + -(-(self._count + 1 - due) // self._stride) * self._stride)
+            self._given_up = None
+
+    @property
+    def clock(self) -> datetime | None:
+        """The last time that was believed, in UTC where it had an offset."""
+        return self._ticks.last
 
     def _fill(self, position: int) -> bool:
         """Put the last known values where a sample has none, if that may be; else interrupt the series."""

@@ -97,6 +97,7 @@ class Watch:
                 self._handle()
             self._notifier.tell("STOPPING=1")
             self._commit()
+            self._log.catch_up(now=True)
             if self._spool is not None and (left := self._backlog()):
                 self._log.tell(f"{left} results are left in {self._spool.folder}; the next start sends them")
         finally:
@@ -113,6 +114,7 @@ class Watch:
                 what, details = self._inbox.get(number == 0, longest)
                 getattr(self, f"_on_{what}")(*details)
         self._settle()
+        self._log.catch_up()
         self._notifier.alive()
 
     def _settle(self) -> None:
@@ -134,7 +136,7 @@ class Watch:
             self._touch()
         if spool.dropped > self._metrics["dropped_total"]:
             self._log.now_and_then(
-                f"the spool is full: {spool.dropped} results, the oldest, were given up so far"
+                f"the spool is full: {spool.dropped} results, the oldest, were given up so far", "dropped"
             )
         self._metrics["dropped_total"], self._metrics["spool_results"] = spool.dropped, spool.depth
 
