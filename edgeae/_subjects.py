@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgeae_export._quiet import quiet
 from edgeae_export._source import RUN_NAME, Source, load_run
 from edgeae_export._thresholds import Rule
-from edgeae_runtime import EngineError, Input, Scaler, load, reconstruction_error
+from edgeae_runtime import DataError, EngineError, Input, Scaler, load, reconstruction_error
 from edgeae_runtime._bundle import Bundle
 from edgeae_runtime._engines import ENGINE_FORMATS
 from edgeae_runtime._errors import BundleError
@@ -148,10 +148,21 @@ def forest_scores(scaler: Scaler, fit_rows: NDArray[Any]) -> Callable[[NDArray[A
 
 
 def measure(subject: Subject, scaler: Scaler, rows: NDArray[Any]) -> Measured:
-    """Run a subject on raw rows (n, *shape), a few thousand at a time."""
-    codes, errors, absolute, squared = [], [], [], []
+    """Run a subject on raw rows (n, *shape), a few thousand at a time.
+
+    Raises:
+        DataError: an error is not finite.
+    """
+    codes: list[Floats] = []
+    errors, absolute, squared = [], [], []
     for chunk in _chunks(rows):
         code, error, copy = subject.reconstruct(chunk)
+        if len(lost := np.flatnonzero(~np.isfinite(error))):
+            row = sum(len(c) for c in codes) + int(lost[0]) + 1
+            raise DataError(
+                f"input: row {row:,} is so far from the training data that its error is infinite; "
+                "leave it out"
+            )
         codes.append(code)
         errors.append(np.asarray(error, np.float64))
         if copy is not None:

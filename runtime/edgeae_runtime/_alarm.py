@@ -159,9 +159,13 @@ def new_threshold(errors: ArrayLike, *, quantile: float = 0.99) -> Threshold:
         quantile: that share, above 0 and at most 1.
 
     Raises:
-        DataError: fewer than `FEWEST` errors, one that is not finite, or a quantile out of range.
+        DataError: fewer than `FEWEST` errors, one that is not finite, more than one column, or a quantile out
+            of range.
     """
-    values = np.asarray(errors, np.float64).reshape(-1)
+    values = np.asarray(errors, np.float64)
+    if values.ndim > 1 and values.size != len(values):
+        raise DataError(f"errors: expected (n,), found {values.shape}; give the errors alone")
+    values = values.reshape(-1)
     if not 0 < quantile <= 1:
         raise DataError(f"quantile is {quantile:g}; want above 0 and at most 1, such as 0.99")
     if len(values) < FEWEST:

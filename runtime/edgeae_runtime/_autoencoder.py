@@ -32,11 +32,11 @@ class Detection(NamedTuple):
     """What `Autoencoder.detect` says of n samples (or of one: then without the first axis)."""
 
     error: Floats
-    """Reconstruction errors, (n,)."""
+    """Reconstruction errors, (n,); infinite where they overflow."""
     anomaly: NDArray[np.bool_]
     """Whether each error is above the threshold, (n,)."""
     embedding: Floats
-    """(n, latent size)."""
+    """(n, latent size); NaN where the error is infinite."""
     threshold: float
     """The threshold used, in units of the error."""
 
@@ -98,10 +98,14 @@ class Autoencoder:
         """Return embeddings, (n, latent size), or (latent size,) for one sample.
 
         Args:
-            samples: raw units; (n, *shape), (n, size) or one sample of `Manifest.input.shape`.
+            samples: raw units; (n, *shape), (n, size) or one sample of `Manifest.input.shape`. Of a table or
+                a reading with names, where the bundle has some too, the columns that it wants are taken.
+
+        Returns:
+            The encoder's output; infinite or NaN where a value is so extreme that it overflows.
 
         Raises:
-            DataError: wrong shape or type, NaN or infinity.
+            DataError: wrong shape or type, NaN or infinity, or a column is missing.
             BundleError, EngineError: the encoder is missing, altered or does not load.
         """
         one = self._run_one("encoder", samples)
@@ -126,16 +130,21 @@ class Autoencoder:
     def reconstruct(self, samples: ArrayLike) -> Floats:
         """Return what encoder and decoder make of the samples: float32, their shape, raw units.
 
-        Arguments and errors are those of `embed`.
+        Of a table, its columns are those of the bundle. NaN where the embedding overflows. Arguments and
+        errors are those of `embed`.
         """
-        rows, _ = self._rows(samples)
-        return self.decode(self.embed(rows)).reshape(np.shape(samples))
+        rows, single = self._rows(samples)
+        codes = self.embed(rows)
+        lost = np.asarray(~np.isfinite(codes).all(axis=1))
+        decoded = self.decode(np.where(lost[:, np.newaxis], 0, codes))
+        decoded[lost] = np.nan
+        return _first(decoded.reshape(rows.shape), single)
 
     def score(self, samples: ArrayLike) -> Floats:
         """Return reconstruction errors, (n,), or a scalar for one sample.
 
-        The error's formula is the manifest's, in scaled units. Arguments and errors are those of
-        `embed`.
+        The error's formula is the manifest's, in scaled units. It is infinite where a sample is so far from
+        the training data that it overflows. Arguments and errors are those of `embed`.
         """
         one = self._run_one("scorer", samples)
         if one and isfinite(one[1]):
@@ -145,7 +154,10 @@ class Autoencoder:
         return _first(error, single)
 
     def detect(self, samples: ArrayLike) -> Detection:
-        """Return errors, verdicts and embeddings from one pass; arguments and errors as for `embed`."""
+        """Return errors, verdicts and embeddings from one pass; arguments and errors as for `embed`.
+
+        An error that overflows is infinite, and so an anomaly.
+        """
         one = self._run_one("scorer", samples)
         if one and isfinite(one[1]):
             limit = self._limit
@@ -209,14 +221,18 @@ class Autoencoder:
         """Run the scorer. A NaN or infinity in the input shows in the error, so look for it there."""
         if rows.dtype != np.float32 or not rows.size:
             rows = as_samples(rows)
-        outputs = self._run("scorer", rows)
-        if not np.isfinite(outputs[1]).all():
-            as_samples(rows)  # names the row where the input is to blame
-            row = int(np.flatnonzero(~np.isfinite(outputs[1]))[0]) + 1
-            raise DataError(f"input: row {row} is so far from the training data that its error is not finite")
+        embedding, error = outputs = self._run("scorer", rows)
+        lost = ~np.isfinite(error)
+        if lost.any():
+            as_samples(rows)  # names the row where the input is to blame; else it is extreme
+            error[lost], embedding[lost] = np.inf, np.nan
         return outputs
 
     def _rows(self, samples: ArrayLike) -> tuple[NDArray[np.generic], bool]:
+        if type(samples) is not np.ndarray or samples.dtype.names:
+            from ._named import by_name  # not at the top: most apps give arrays
+
+            samples = by_name(samples, self.manifest.input.features)
         values = as_array(samples)
         shape = self.manifest.input.shape
         if values.shape == shape:

@@ -121,8 +121,14 @@ def recalibrate(
     artifact = artifact_name("scorer", autoencoder.precision, ENGINE_FORMATS[autoencoder.engine])
     wanted = autoencoder.manifest.input
     first = 0 if last is None else _first_row(wanted, data, last) + (wanted.window or 1) - 1
-    batches = sample_batches(wanted, data)
-    errors = np.concatenate([autoencoder.score(found)[np.asarray(rows) >= first] for rows, found in batches])
+    scored = [(np.asarray(rows), autoencoder.score(found)) for rows, found in sample_batches(wanted, data)]
+    rows, errors = map(np.concatenate, zip(*scored, strict=True))
+    rows, errors = rows[rows >= first], errors[rows >= first]
+    if len(lost := rows[np.isinf(errors)]):
+        raise DataError(
+            f"{data}: {len(lost):,} of {len(rows):,} errors are infinite, the first at row {lost[0]:,}: "
+            "readings so far from the training data are not normal operation; leave them out"
+        )
     threshold = new_threshold(errors, quantile=quantile)
     path = write_threshold(bundle, artifact, threshold)
     if as_json:

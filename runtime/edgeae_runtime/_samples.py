@@ -6,7 +6,9 @@ workers may do it, and a file that was cut off behind a batch goes on as if noth
 
 import io
 import itertools
+import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -138,7 +140,7 @@ def check_not_input(path: Path, out: Path) -> None:
 def encode(batch: Batch, suffix: str, *, first: bool) -> bytes:
     """Return a batch as the next bytes of a result file of one of the `FORMATS`, or as its ``first``.
 
-    Of ``.npy`` the main result alone is kept.
+    Of ``.npy`` the main result alone is kept. What is infinite or NaN is null in JSON.
     """
     numbers, results = batch
     rows = len(numbers)
@@ -153,7 +155,11 @@ def encode(batch: Batch, suffix: str, *, first: bool) -> bytes:
         for name, values in columns.items():
             flat |= {f"{name}_{i}": v for i, v in enumerate(values.T)} if values.ndim > 1 else {name: values}
         # numbers and truth values only, which msgspec writes ten times faster than the csv module
-        table = msgspec.json.encode(list(zip(*(v.tolist() for v in flat.values()), strict=True)))
+        cells = list(zip(*(v.tolist() for v in flat.values()), strict=True))
+        table = msgspec.json.encode(cells)
+        if b"null" in table:  # JSON has no word for infinity and NaN
+            words = (b"%r" % v for v in itertools.chain.from_iterable(cells) if not math.isfinite(v))
+            table = re.sub(b"null", lambda _: next(words), table)
         text = table[2:-2].replace(b"],[", b"\n").replace(b"true", b"True").replace(b"false", b"False")
         return b"%b\n%b\n" % (",".join(flat).encode(), text) if first else text + b"\n"
     if suffix == ".npy":

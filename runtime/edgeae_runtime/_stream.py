@@ -21,6 +21,7 @@ from ._clock import USUAL_STEPS as USUAL_STEPS
 from ._engines import ENGINE_FORMATS
 from ._errors import DataError
 from ._manifest import Floats, Threshold, artifact_name
+from ._named import by_name
 from ._windows import GAP
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class Stream:
         self._autoencoder, self._alarm, self._drift = autoencoder, alarm or Alarm(), drift
         self._quantiles = own.quantiles
         self._shape, self._hold, self._step = wanted.shape, hold, step
+        self._features = wanted.features
         self._window = wanted.window or 1
         self._stride = wanted.stride or 1
         self._values = wanted.size // self._window
@@ -147,27 +149,29 @@ class Stream:
 
         Args:
             sample: one reading of all channels, in raw units: a list, tuple or array, or a number where
-                there is one channel; of a bundle without a window a whole sample. None as a whole, or a
-                value that is None, NaN or not finite as float32, is missing.
+                there is one channel; of a bundle without a window a whole sample. What has names (a dict, a
+                pandas Series, a named tuple) is taken by name where the bundle has features. None as a whole,
+                or a value that is None, NaN or not finite as float32, is missing.
             time: of the reading; once one has it, for every further one. With an offset it is taken as
                 UTC, without one as it stands.
 
         Raises:
-            DataError: another number of values than the bundle wants, or a value that is no number; no
-                time where others had one. The sample is not taken.
+            DataError: another number of values than the bundle wants, one of its features is not there, or
+                a value is no number; no time where others had one. The sample is not taken.
             BundleError, EngineError: as for `Autoencoder.detect`.
         """
         if (time is not None) is not self._timed:
             self._settle(time)
         position = self._position
+        values: Any = sample
         if type(sample) is float:
-            sample = (sample,)
+            values = (sample,)
         elif type(sample) is np.ndarray and sample.size <= SMALL:
-            sample = sample.ravel().tolist()
-        if type(sample) is list or type(sample) is tuple:
+            values = sample.ravel().tolist()
+        if type(values) is list or type(values) is tuple:
             try:
-                self._pack(self._bytes, position * 4 * self._values, *sample)
-                is_whole = math.isfinite(sum(sample))
+                self._pack(self._bytes, position * 4 * self._values, *values)
+                is_whole = math.isfinite(sum(values))
             except (struct.error, TypeError, OverflowError):
                 is_whole = self._write(sample, position)
         else:
@@ -256,7 +260,7 @@ class Stream:
             row[:] = np.nan
             return False
         try:
-            values = np.asarray(sample)
+            values = np.asarray(by_name(sample, self._features, where="stream"))
             if values.dtype.kind not in "biufO":
                 raise TypeError(f"{values.dtype}")
             with np.errstate(over="ignore", invalid="ignore"):  # what overflows is missing
@@ -311,12 +315,8 @@ class Stream:
         return True
 
     def _judge(self, window: Floats, time: datetime | None) -> StreamResult:
-        try:
-            found = self._autoencoder.detect(window.reshape(self._shape))
-            error, embedding = float(found.error), found.embedding
-        except DataError:  # the values are finite, so it is the error that is not
-            error = math.inf
-            embedding = np.full(self._autoencoder.manifest.latent_size, np.nan, np.float32)
+        errors, _, embedding, _ = self._autoencoder.detect(window.reshape(self._shape))
+        error = float(errors)
         self._sequence += 1
         seconds = self._samples * (self._step or 0.0)
         if self._timed and self._ticks.last is not None:

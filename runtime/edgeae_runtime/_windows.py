@@ -4,14 +4,16 @@ A window lies within one uninterrupted stretch of one file.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ._csv import Piece
 from ._errors import DataError, EdgeaeWarning
+from ._manifest import as_array
+from ._named import by_name, names_of
 
 GAP = 1.5
 """Times the usual step: a longer one interrupts the series."""
@@ -21,22 +23,40 @@ STEPS_PER_ODD = 1000
 """Steps among which one may be a clock that was set back."""
 
 
-def windows(rows: NDArray[Any], window: int, stride: int = 1) -> NDArray[Any]:
+def windows(
+    rows: ArrayLike, window: int, stride: int = 1, *, features: Sequence[str] | None = None
+) -> NDArray[Any]:
     """Return the windows over uninterrupted readings, as a read-only view: nothing is copied.
 
     Args:
-        rows: readings in order of time, (n, channels), or (n,) for one channel.
+        rows: readings in order of time, (n, channels), or (n,) for one channel. A table with names needs
+            ``features``, and is then copied.
         window: readings in a window.
         stride: readings from the start of one window to the start of the next.
+        features: the columns of a table, in the bundle's order: ``ae.manifest.input.features``.
 
     Returns:
         (count, window, channels), where ``count = (n - window) // stride + 1``.
 
     Raises:
-        DataError: fewer readings than a window, or a window or stride below 1.
+        DataError: fewer readings than a window, or a window or stride below 1; a table with names without
+            ``features``, or without one of them.
     """
-    rows = np.asarray(rows)
-    rows = rows[:, np.newaxis] if rows.ndim == 1 else rows
+    table: Any = rows
+    if getattr(table, "ndim", 0) != 1 or getattr(
+        table.dtype, "names", None
+    ):  # else a channel, whose labels name no columns
+        if features is None and names_of(table):
+            raise DataError(
+                "windows: the columns have names, of which an array keeps only the order; pass the bundle's, "
+                "features=ae.manifest.input.features, or an array in its order"
+            )
+        table = by_name(table, features)
+    readings: NDArray[Any] = as_array(table)
+    return _slid(readings[:, np.newaxis] if readings.ndim == 1 else readings, window, stride)
+
+
+def _slid(rows: NDArray[Any], window: int, stride: int) -> NDArray[Any]:
     if window < 1 or stride < 1:
         raise DataError(f"window {window} and stride {stride}: both must be at least 1")
     if rows.ndim != 2:

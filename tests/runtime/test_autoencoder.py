@@ -259,14 +259,42 @@ def test_nan_and_infinity_are_noticed_in_every_column(ae, rows, column, value) -
         assert "row 1 holds" in told(DataError, getattr(ae, verb), sample)
 
 
-@pytest.mark.parametrize("value", [1e30, -1e30, 3e38])
-def test_a_value_beyond_all_measure_is_told_rather_than_scored_as_infinite(ae, rows, value) -> None:
+@pytest.mark.parametrize("value", [3e21, 1e30, -1e30, 3e38])
+def test_a_value_beyond_all_measure_is_an_infinite_anomaly_and_its_neighbours_are_what_they_were(
+    ae, rows, value
+) -> None:
     samples = rows[:5].copy()
-    samples[3, 1] = value
-    for verb in (ae.score, ae.detect):
-        assert told(DataError, verb, samples) == (
-            "input: row 4 is so far from the training data that its error is not finite"
-        )
+    expected = result_arrays(ae, samples)
+    samples[3, 2] = value
+    for given in (samples, samples.astype(np.float64)):
+        found = ae.detect(given)
+        assert found.error[3] == np.inf and found.anomaly[3] and np.isnan(found.embedding[3]).all()
+        np.testing.assert_array_equal(ae.score(given), found.error)
+        for values, usual in zip(result_arrays(ae, given), expected, strict=True):
+            if np.ndim(values):  # not the threshold
+                np.testing.assert_array_equal(np.delete(values, 3, 0), np.delete(usual, 3, 0))
+
+
+@pytest.mark.parametrize("value", [3e21, -1e30, 3e38])
+def test_one_sample_beyond_all_measure_is_an_infinite_anomaly(ae, rows, value) -> None:
+    sample = rows[0].copy()
+    sample[2] = value
+    for given in (sample, sample.tolist(), sample[np.newaxis][0]):
+        found = ae.detect(given)
+        assert found.error == ae.score(given) == np.inf and bool(found.anomaly)
+        assert found.embedding.shape == (2,) and np.isnan(found.embedding).all()
+
+
+def test_a_value_under_which_the_code_overflows_has_no_reconstruction(tiny, rows) -> None:
+    exact = edgeae_runtime.load(tiny, engine="onnxruntime", precision="float32")
+    samples = rows[:3].copy()
+    samples[1] = 3e38  # scaled, this is infinite
+    codes = exact.embed(samples)
+    assert not np.isfinite(codes[1]).all()
+    np.testing.assert_array_equal(exact.embed(samples[1]), codes[1])
+    copies = exact.reconstruct(samples)
+    assert np.isnan(copies[1]).all() and np.isnan(exact.reconstruct(samples[1])).all()
+    np.testing.assert_array_equal(copies[[0, 2]], exact.reconstruct(samples[[0, 2]]))
 
 
 def test_a_value_beyond_float32_is_refused(ae, rows) -> None:

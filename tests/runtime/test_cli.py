@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import warnings
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import click
 import click.testing
 import msgspec
 import numpy as np
+import pandas as pd
 import pytest
 
 import edgeae_runtime
@@ -234,13 +236,52 @@ def test_data_of_another_width(tiny, tmp_path, refused, command) -> None:
     )
 
 
-def test_a_reading_beyond_all_measure(tiny, rows, tmp_path, refused, engine) -> None:
-    samples = rows[:5].copy()
-    samples[3, 1] = 1e30
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "npy", "parquet"])
+def test_a_reading_beyond_all_measure_is_one_anomaly_in_a_file_that_is_scored(
+    tiny, rows, tmp_path, run, engine, suffix
+) -> None:
+    samples = {"x": rows[:50].copy(), "usual": rows[:50]}
+    samples["x"][30, 2] = 3e21
+    found = {}
+    for name, values in samples.items():
+        np.save(tmp_path / "readings.npy", values)
+        out = tmp_path / f"{name}.{suffix}"
+        run("score", tiny, tmp_path / "readings.npy", "--engine", engine, "-o", out)
+        if suffix == "npy":
+            found[name] = np.load(out)
+            continue
+        table = {"jsonl": partial(pd.read_json, lines=True), "csv": pd.read_csv, "parquet": pd.read_parquet}[
+            suffix
+        ](out)
+        found[name] = table["error"].to_numpy()
+        assert table["anomaly"].dtype == bool
+        if name == "x":
+            assert table["anomaly"][30]
+    assert found["x"][30] == np.inf if suffix != "jsonl" else np.isnan(found["x"][30])
+    np.testing.assert_array_equal(np.delete(found["x"], 30), np.delete(found["usual"], 30))
+
+
+def test_as_json_an_infinite_error_is_null_as_watch_writes_it(tiny, rows, tmp_path, run, engine) -> None:
+    samples = rows[:3].copy()
+    samples[1] = 3e38
     np.save(tmp_path / "x.npy", samples)
-    assert refused("score", tiny, tmp_path / "x.npy", "--engine", engine) == (
-        "input: row 4 is so far from the training data that its error is not finite"
-    )
+    lines = run("score", tiny, tmp_path / "x.npy", "--engine", engine).stdout.splitlines()
+    second = json.loads(lines[1], parse_constant=pytest.fail)
+    assert second["error"] is None and second["anomaly"] is True and second["row"] == 2
+
+
+def test_a_code_that_overflows_is_null_in_json_and_what_it_is_in_csv(tiny, rows, tmp_path, run) -> None:
+    samples = rows[:3].copy()
+    samples[1] = 3e38
+    np.save(tmp_path / "x.npy", samples)
+    words = ["embed", tiny, tmp_path / "x.npy", "--engine", "onnxruntime", "--precision", "float32"]
+    second = run(*words).stdout.splitlines()[1]
+    assert None in json.loads(second, parse_constant=pytest.fail)["embedding"]
+    run(*words, "-o", tmp_path / "codes.csv")
+    codes = np.loadtxt(tmp_path / "codes.csv", delimiter=",", skiprows=1)
+    exact = edgeae_runtime.load(tiny, engine="onnxruntime", precision="float32")
+    assert not np.isfinite(exact.embed(samples)[1]).all()
+    np.testing.assert_array_equal(codes[:, 1:], exact.embed(samples).astype(float))
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,25 @@ def test_its_quantiles_are_those_that_a_bundle_has(tiny) -> None:
         (np.ones(99), 0.0, r"^quantile is 0; want above 0 and at most 1, such as 0\.99$"),
         (np.ones(99), 1.5, r"^quantile is 1\.5; want"),
         (np.array([np.inf] * 99), 0.5, "^an error is not finite; leave out the readings"),
+        (np.ones((99, 4)), 0.5, r"^errors: expected \(n,\), found \(99, 4\); give the errors alone$"),
     ],
 )
 def test_what_makes_no_threshold_is_refused(errors, quantile, told) -> None:
     with pytest.raises(DataError, match=told):
         new_threshold(errors, quantile=quantile)
+
+
+@pytest.mark.parametrize("quantile", ["0.5", "1"])
+def test_an_infinite_error_becomes_no_threshold_but_is_told_with_its_row(
+    bundle, rows, tmp_path, refused, quantile
+) -> None:
+    samples = rows.copy()
+    samples[[700, 800], 2] = 3e21
+    np.save(tmp_path / "x.npy", samples)
+    assert refused("recalibrate", bundle.path, tmp_path / "x.npy", *CHOICE, "--quantile", quantile) == (
+        f"{tmp_path}/x.npy: 2 of 1,000 errors are infinite, the first at row 701: readings so far from the "
+        "training data are not normal operation; leave them out"
+    )
 
 
 # --- beside the bundle ---------------------------------------------------------------------------

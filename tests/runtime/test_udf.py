@@ -109,3 +109,12 @@ def test_what_is_wrong_with_a_batch_is_told(tiny, frame) -> None:
     frame.iloc[3, 0] = np.nan
     with pytest.raises(DataError, match="input: row 4 holds nan; every value must be finite"):
         score(frame)
+
+
+def test_a_value_beyond_all_measure_is_an_infinite_anomaly_of_its_row_alone(tiny, frame) -> None:
+    score = udf.scorer(tiny, embedding=True)
+    expected = score(frame).drop(index=frame.index[3])
+    frame.iloc[3, 0] = 3e38
+    found = score(frame)
+    assert found["error"].iloc[3] == np.inf and found["anomaly"].iloc[3]
+    pd.testing.assert_frame_equal(found.drop(index=frame.index[3]), expected)
