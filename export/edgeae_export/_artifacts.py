@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import ModuleType
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from edgeae_runtime import Artifact, DataError, EngineError, Recipe, Trial
 from edgeae_runtime._bundle import golden_key
 from edgeae_runtime._engines import ENGINE_FORMATS, load_engine, run_batches
-from edgeae_runtime._errors import EdgeaeWarning
 from edgeae_runtime._manifest import TENSORS, Floats, Format, Precision, Role, artifact_name
 from edgeae_runtime._overflow import overflowing_weights
 
@@ -25,6 +23,7 @@ from ._quiet import quiet
 from ._rebuild import RECURRENT
 from ._recipes import MICRO, check_recipe, recipes_for
 from ._rounding import round_weights
+from ._rows import check_rows
 from ._source import Source
 from ._split import ModelError, find_unconvertible
 from ._thresholds import DEFAULT_RULE, Rule
@@ -33,8 +32,6 @@ LEAST_ROWS = 20
 """Held-out rows below which neither a calibration nor a threshold means anything."""
 MOST_CALIBRATION_ROWS = 1024
 GOLDEN_ROWS = 8
-LEAST_EXPLAINED = 0.1
-"""Share of the rows' variance that a model which knows such rows explains at the very least."""
 
 _ROLES: tuple[Role, ...] = ("encoder", "decoder", "scorer")
 _CONVERTERS: dict[Format, ModuleType] = {"onnx": _onnx, "tflite": _tflite}
@@ -81,8 +78,8 @@ class Workshop:
         """Split the rows, run the Keras model on them, and check that they are fit to calibrate on.
 
         Raises:
-            DataError: too few rows, all of them the same, the model gives NaN on them, or the threshold's
-                rule needs anomalies.
+            DataError: too few rows, all of them the same or unknown to the model, the model gives NaN on
+                them, or the threshold's rule needs anomalies.
             RecipeError: no recipe of that name for what is exported.
             (warning) EdgeaeWarning: the model hardly reconstructs the rows.
         """
@@ -90,7 +87,7 @@ class Workshop:
         self.source, self.options = source, options
         calibration, judged = _split(source.rows)
         self.calibration = Reference.of(source, calibration)
-        _check_rows(self.calibration)
+        check_rows(self.calibration)
         known = () if source.anomalies is None else (source.anomalies,)
         self.rows = np.ascontiguousarray(np.concatenate([judged, *known]), dtype=np.float32)
         self.anomalous = np.arange(len(self.rows)) >= len(judged)
@@ -290,22 +287,6 @@ def _split(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         )
     half = len(rows) // 2
     return rows[:half][:MOST_CALIBRATION_ROWS], rows[half:]
-
-
-def _check_rows(calibration: Reference) -> None:
-    """Refuse rows that say nothing about ranges; warn of rows that the model does not know."""
-    spread = float(np.var(calibration.scaled, axis=0, dtype=np.float64).mean())
-    if spread == 0:
-        raise DataError("the calibration rows are all the same; pass real, varied rows")
-    explained = 1 - float(np.mean(calibration.error)) / spread
-    if explained < LEAST_EXPLAINED:
-        warnings.warn(
-            f"the model explains {max(explained, 0):.0%} of the variance of the calibration rows: they are "
-            "unlike what it was trained on, or not in its units; ranges and thresholds taken from "
-            "them will not fit",
-            EdgeaeWarning,
-            stacklevel=2,
-        )
 
 
 def _trial(artifact: Artifact) -> Trial:

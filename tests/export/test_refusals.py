@@ -1,5 +1,6 @@
 """What the gate and the look at the data refuse, warn of, and let pass; on the command line and in Python."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -139,36 +140,63 @@ def test_one_row_over_and_over_is_refused_on_the_command_line(export, digits, tm
     assert not out.exists()
 
 
+UNKNOWN = (
+    r"^the model explains nothing of the variance of the calibration rows \(its mean error is \S+ times "
+    r"that of answering with their mean\): they are unlike what it was trained on, or not in its units"
+)
+
+
+def noise(rows):
+    return np.random.default_rng(0).uniform(0, 16, rows.shape)
+
+
 @pytest.mark.parametrize(
     "make",
-    [
-        lambda rows: np.random.default_rng(0).uniform(0, 16, rows.shape),  # noise
-        lambda rows: rows / 255,  # scaled already
-        lambda rows: rows + 273,  # in other units
-    ],
-    ids=["noise", "scaled twice", "other units"],
+    [noise, lambda rows: rows / 255, lambda rows: rows + 273, lambda rows: 16 - rows],
+    ids=["noise", "scaled already", "other units", "inverted"],
 )
-def test_rows_unlike_those_of_the_training_are_warned_of(digits, make):
+def test_rows_that_the_model_does_not_know_at_all_are_refused(digits, make):
     rows = make(digits.source.rows)
-    with pytest.warns(EdgeaeWarning, match=r"^the model explains \d% of the variance of the"):
+    with pytest.raises(DataError, match=UNKNOWN):
         Workshop(with_rows(digits.source, rows), Options())
+
+
+def test_rows_that_it_hardly_knows_are_warned_of(digits):
+    blurred = 0.63 * digits.source.rows + 0.37 * noise(digits.source.rows)
+    with pytest.warns(EdgeaeWarning, match=r"^the model explains [1-9]% of the variance of the .*: they are"):
+        Workshop(with_rows(digits.source, blurred), Options())
 
 
 def test_real_rows_are_not_warned_of(digits):
     Workshop(digits.source, Options())  # a warning would be an error here
 
 
+def test_the_refusal_is_a_line_on_the_command_line(export, digits, tmp_path):
+    np.save(tmp_path / "noise.npy", noise(digits.rows[:60]))
+    options = ("--formats", "onnx", "--precisions", "float32")
+    result, out = export(*options, "--data", str(tmp_path / "noise.npy"))
+    assert result.exit_code == 1
+    errors = [
+        line for line in result.output.splitlines() if line.startswith("Error: the model explains nothing")
+    ]
+    assert errors == result.output.splitlines()[-1:]
+    assert not out.exists()
+
+
 def test_the_warning_is_a_line_on_the_command_line(export, digits, tmp_path):
-    np.save(tmp_path / "noise.npy", np.random.default_rng(0).uniform(0, 16, digits.rows[:60].shape))
+    rows = digits.source.rows
+    np.save(tmp_path / "blurred.npy", 0.63 * rows + 0.37 * noise(rows))
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         result, out = export(
-            "--formats", "onnx", "--precisions", "float32", "--data", str(tmp_path / "noise.npy")
+            "--formats", "onnx", "--precisions", "float32", "--data", str(tmp_path / "blurred.npy")
         )
     assert result.exit_code == 0, result.output
-    assert "Warning: the model explains 0% of the variance of the calibration rows" in result.output
+    assert re.search(
+        r"Warning: the model explains [1-9]% of the variance of the calibration rows", result.output
+    )
     assert out.exists()
 
 
