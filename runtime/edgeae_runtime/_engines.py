@@ -221,7 +221,10 @@ class _LiteRT(Engine):
     """One interpreter for each call that may go on at once."""
 
     def __init__(self, content: bytes, role: Role, threads: int, arena: bool) -> None:
+        from ._tflite_check import check_tflite
+
         super().__init__(threads)
+        check_tflite(content)
         self._content, self._role = content, role
         first = _Interpreter(content, role)
         self.shape = first.shape
