@@ -15,6 +15,7 @@ from edgeae_runtime import DataError, EngineError, Input, Scaler, load, reconstr
 from edgeae_runtime._bundle import Bundle
 from edgeae_runtime._engines import ENGINE_FORMATS
 from edgeae_runtime._errors import BundleError
+from edgeae_runtime._files import recover
 from edgeae_runtime._manifest import Floats
 
 CHUNK_ROWS = 4096
@@ -73,6 +74,7 @@ def open_subjects(path: Path, rule: Rule) -> Opened:
         RunError, BundleError: it is neither, or damaged.
         EngineError: no engine that is installed runs any of the bundle's scorers.
     """
+    recover(path)
     if (path / RUN_NAME).is_file():
         return from_source(load_run(path), rule)
     bundle = Bundle(path)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgeae_runtime import DataError, FidelityError, Input, Manifest, Scaler, windows
 from edgeae_runtime._data import read
-from edgeae_runtime._files import check_target, new_file, new_folder
+from edgeae_runtime._files import check_target, new_file, new_folder, recover
 from edgeae_runtime._manifest import (
     FORMAT_VERSION,
     GOLDEN_NAME,
@@ -110,6 +110,8 @@ def open_source(
     latent_layer: str | None = None,
 ) -> Source:
     """Gather what an export starts from; arguments and errors are those of `export`."""
+    if isinstance(model, str | Path):
+        recover(Path(model))
     if isinstance(model, str | Path) and Path(model).is_dir():
         source = load_run(Path(model), latent_layer=latent_layer)
         if data is not None:

@@ -37,6 +37,10 @@ class Bundle:
             BundleError: no bundle there, or its manifest is missing, not valid or of a newer format.
         """
         self.path = path
+        if not os.path.lexists(path):
+            from ._files import recover  # not needed for one that is there
+
+            recover(path)
         if not os.path.exists(path):  # unlike Path's, no error where the name itself is refused
             raise BundleError(f"{path}: no such bundle; make one with `edgeae export` or copy it here")
         if not path.is_dir():

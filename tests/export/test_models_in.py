@@ -36,10 +36,10 @@ def repeatable():
 
 
 def fit_last(model, rows):
-    """Fit the last Dense layer by least squares to the rows that an export calibrates on, so that it knows them."""
+    """Fit the last Dense layer by least squares to the rows that an export calibrates on."""
     last = next(layer for layer in reversed(model.layers) if isinstance(layer, layers.Dense))
     few = rows[: len(rows) // 2]
-    values = np.asarray(keras.Model(model.inputs, last.input)(few)).reshape(len(few), -1)
+    values = np.asarray(keras.Model(model.inputs[0], last.input)(few)).reshape(len(few), -1)
     values = np.column_stack([values, np.ones(len(few))])
     weights = np.linalg.lstsq(values, few.reshape(len(few), -1))[0]
     last.set_weights([weights[:-1], weights[-1]])

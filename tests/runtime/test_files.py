@@ -1,12 +1,18 @@
+import errno
 import os
 import re
+import shutil
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from edgeae_runtime import OutputError
-from edgeae_runtime._files import check_target, new_file, new_folder
+from edgeae_runtime import Bundle, BundleError, OutputError, _files
+from edgeae_runtime._errors import EdgeaeWarning
+from edgeae_runtime._files import check_target, new_file, new_folder, recover
 
 
 class Broken(Exception):
@@ -207,3 +213,229 @@ def test_of_two_writers_at_once_the_work_of_one_is_there_as_a_whole(tmp_path, sn
     found = snapshot(tmp_path)
     assert set(found.values()) - {None} in ({b"x" * 1000}, {b"y" * 1000})
     assert set(found) == ({"out", "out/a", "out/b"} if new is new_folder else {"out"})
+
+
+# --- killed half-way -----------------------------------------------------------------------------
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from edgeae_runtime import _files
+
+_files._exchange = lambda one, other: False  # as on a system that cannot swap names
+moment, target = sys.argv[1], Path(sys.argv[2])
+if moment == "between":
+    rename = Path.rename
+
+    def stop(self, other):
+        if self.name == "new":
+            os._exit(9)
+        return rename(self, other)
+
+    Path.rename = stop
+with (_files.new_file(target) if moment == "file" else _files.new_folder(target, force=True)) as path:
+    if moment == "file":
+        path.write_text("half")
+        os._exit(9)
+    (path / "a").write_text("half")
+    if moment == "writing":
+        os._exit(9)
+"""
+BACK = r"its replacement was killed half-way; the old one is back$"
+
+
+def killed(moment, target) -> None:
+    run = subprocess.run([sys.executable, "-c", KILLED, moment, str(target)], check=False, timeout=60)
+    assert run.returncode == 9
+
+
+def test_a_folder_takes_the_place_of_another_in_one_step(tmp_path) -> None:
+    """A reader that never stops looking finds a whole one each time."""
+    target, stop, missing = tmp_path / "pump.edgeae", threading.Event(), []
+    use(new_folder(target))
+
+    def look() -> None:
+        while not stop.is_set():
+            try:
+                (target / "a").read_text()
+            except OSError as error:
+                missing.append(error)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(look)
+        for _ in range(200):
+            use(new_folder(target, force=True))
+        stop.set()
+    assert missing == []
+
+
+@pytest.mark.parametrize("answer", [errno.EINVAL, errno.ENOSYS, None])
+def test_where_names_cannot_be_swapped_a_folder_is_replaced_all_the_same(
+    tmp_path, snapshot, monkeypatch, answer
+) -> None:
+    import ctypes
+
+    class Library:
+        """Of a file system that refuses, or (None) of a system without the call."""
+
+        def __init__(self, *_: object, **__: object) -> None:
+            if answer is not None:
+                self.renameat2 = lambda *_: -1
+
+    target = tmp_path / "pump.edgeae"
+    target.write_text("a zip file")
+    monkeypatch.setattr(ctypes, "CDLL", Library)
+    use(new_folder(target, force=True))
+    use(new_folder(target, force=True))
+    assert snapshot(tmp_path) == {"pump.edgeae": None, "pump.edgeae/a": b"new"}
+
+
+def test_a_bundle_that_a_kill_took_away_is_put_back_when_it_is_loaded(bundle, snapshot) -> None:
+    before = snapshot(bundle.path.parent)
+    killed("between", bundle.path)
+    assert not bundle.path.exists()
+    with pytest.warns(EdgeaeWarning, match=f"^{bundle.path}: {BACK}"):
+        Bundle(bundle.path)
+    assert snapshot(bundle.path.parent) == before
+    Bundle(bundle.path)  # and nothing more is said
+
+
+def test_or_when_it_is_to_be_replaced_once_more(bundle, tmp_path, snapshot) -> None:
+    killed("between", bundle.path)
+    with pytest.warns(EdgeaeWarning, match=BACK), pytest.raises(OutputError, match="exists already"):
+        check_target(bundle.path, force=False, mark="manifest.json")
+    killed("between", bundle.path)
+    with pytest.warns(EdgeaeWarning, match=BACK):
+        use(new_folder(bundle.path, force=True, mark="manifest.json"))
+    assert snapshot(tmp_path) == {"pump.edgeae": None, "pump.edgeae/a": b"new"}
+
+
+def test_what_was_there_last_is_put_back_where_two_were_killed(tmp_path) -> None:
+    target = tmp_path / "pump.edgeae"
+    for content in ("first", "second"):
+        target.mkdir()
+        (target / "what").write_text(content)
+        killed("between", target)
+    with pytest.warns(EdgeaeWarning, match=BACK):
+        recover(target)
+    assert (target / "what").read_text() == "second"
+
+
+def test_half_of_a_first_one_is_never_taken_for_it(tmp_path, snapshot) -> None:
+    target = tmp_path / "pump.edgeae"
+    killed("writing", target)
+    with pytest.raises(BundleError, match="no such bundle"):
+        Bundle(target)
+    use(new_folder(target))
+    assert snapshot(tmp_path) == {"pump.edgeae": None, "pump.edgeae/a": b"new"}
+
+
+def test_one_that_cannot_be_put_back_is_named(tmp_path, monkeypatch) -> None:
+    target = tmp_path / "pump.edgeae"
+    use(new_folder(target))
+    killed("between", target)
+
+    def refuse(self, other):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(type(target), "rename", refuse)
+    expected = (
+        rf"{target}: its replacement was killed half-way, and {tmp_path}/\.pump\.edgeae\..{{8}}/old cannot be"
+    )
+    assert re.match(
+        expected + r" put back \(Read-only file system\); rename it$", told(lambda: recover(target))
+    )
+
+
+@pytest.mark.parametrize("name", ["pump.edgeae", "errors.csv", "no_suffix"])
+def test_what_killed_ones_left_is_removed_by_the_next_to_the_same_name_and_nothing_else_is(
+    tmp_path, snapshot, name
+) -> None:
+    target, other = tmp_path / name, tmp_path / "other.edgeae"
+    own = [f".{name}.settings", f".{name}.journal", f".{name}.abcdefgh.bak", f".{name}", ".abcdefgh"]
+    for file in own:
+        (tmp_path / file).write_text("the user's own")
+    (tmp_path / f".{name}.abcdefgh").mkdir()
+    (tmp_path / f".{name}.abcdefgh" / "mine").write_text("the user's own")
+    for _ in range(2):
+        killed("writing", target)
+    killed("writing", other)
+    if "." in name:
+        killed("file", target)
+    before = snapshot(tmp_path)
+    left = [path for path in before if path.startswith(f".{name}.") and path.endswith("/new")]
+    assert len(left) == 2
+    use(new_folder(target))
+    found = snapshot(tmp_path)
+    assert {path for path in found if not path.startswith((f".{name}", ".abcdefgh", name))} == {
+        path for path in before if path.startswith(".other.edgeae.")
+    }
+    assert {path for path in found if path.startswith(f".{name}")} == {
+        *own[:-1], f".{name}.abcdefgh", f".{name}.abcdefgh/mine"
+    }  # fmt: skip
+
+
+def test_what_a_killed_writer_of_a_file_left_is_removed_by_the_next(tmp_path, snapshot) -> None:
+    target = tmp_path / "pump.edgeae"
+    killed("file", target)
+    assert len(snapshot(tmp_path)) == 1
+    use(new_file(target))
+    assert snapshot(tmp_path) == {"pump.edgeae": b"new"}
+
+
+@BOTH
+def test_what_another_one_is_at_is_left_to_it(tmp_path, snapshot, new) -> None:
+    target = tmp_path / "pump.edgeae"
+    options = {"force": True} if new is new_folder else {}
+    with new(target, **options) as slow:
+        if new is new_folder:
+            (slow / "b").write_text("slow")
+        else:
+            slow.write_text("slow")
+        use(new(target, **options))
+        assert slow.exists()
+    expected = {"pump.edgeae": None, "pump.edgeae/b": b"slow"}
+    assert snapshot(tmp_path) == (expected if new is new_folder else {"pump.edgeae": b"slow"})
+
+
+def test_a_replacement_that_is_going_on_is_waited_for(tmp_path, monkeypatch) -> None:
+    target = tmp_path / "pump.edgeae"
+    use(new_folder(target))
+    monkeypatch.setattr(_files, "_exchange", lambda one, other: False)
+    rename, between = type(target).rename, threading.Event()
+
+    def slowly(self, other):
+        if self.name == "new":
+            between.set()
+            time.sleep(0.3)
+        return rename(self, other)
+
+    monkeypatch.setattr(type(target), "rename", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(lambda: use(new_folder(target, force=True)))
+        between.wait()
+        assert not target.exists()
+        recover(target)
+        assert (target / "a").read_text() == "new"
+        writing.result()
+
+
+def test_nothing_is_waited_for_where_there_is_nothing(tmp_path) -> None:
+    started = time.monotonic()
+    recover(tmp_path / "none" / "pump.edgeae")
+    (tmp_path / ".pump.edgeae.abcdefgh").mkdir()
+    recover(tmp_path / "pump.edgeae")
+    assert time.monotonic() - started < 1
+
+
+def test_where_there_are_no_locks_nothing_is_taken_for_abandoned(tmp_path, monkeypatch) -> None:
+    target = tmp_path / "pump.edgeae"
+    killed("writing", target)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(_files.fcntl, "flock", refuse)
+    use(new_folder(target))
+    (left,) = [path for path in tmp_path.iterdir() if path != target]
+    shutil.rmtree(left)
