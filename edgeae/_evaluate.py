@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgeae_export._source import Source
 from edgeae_export._thresholds import Rule
 from edgeae_runtime import DataError, Scaler
+from edgeae_runtime._named import by_name
 
 from ._detection import Detected, Truth, anomalous_rows, detection
 from ._downstream import Downstream, check_classes, downstream, halves
@@ -82,7 +83,8 @@ def evaluate(
 
     Args:
         model: a run folder, a bundle, or a trained autoencoder's ``source``.
-        rows: (n, *shape) or (n, size), raw units; or `Samples`, for a series.
+        rows: (n, *shape) or (n, size), raw units, of a table the columns of the model's names; or `Samples`,
+            for a series.
         labels: (n,): classes, or 0 for normal and 1 for anomalous rows.
         normal: the label of normal rows; all others are anomalies.
         fit_rows: normal rows, such as the training rows, that PCA and isolation forest are fitted on. A
@@ -99,10 +101,12 @@ def evaluate(
     """
     rule = Rule.parse(threshold)
     opened = from_source(model, rule) if isinstance(model, Source) else open_subjects(Path(model), rule)
-    samples = rows if isinstance(rows, Samples) else Samples(np.asarray(rows))
+    features = opened.input.features
+    samples = rows if isinstance(rows, Samples) else Samples(np.asarray(by_name(rows, features)))
     if labels is not None:
         samples = replace(samples, labels=np.asarray(labels))
-    fit = None if fit_rows is None else _shaped(np.asarray(fit_rows), opened, "the rows to fit on")
+    fit = None if fit_rows is None else np.asarray(by_name(fit_rows, features, where="the rows to fit on"))
+    fit = None if fit is None else _shaped(fit, opened, "the rows to fit on")
     return evaluate_opened(
         opened, samples, fit, normal=normal, rule=rule, noise=noise, levels=levels, seed=seed
     ).evaluation

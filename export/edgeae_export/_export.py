@@ -25,6 +25,7 @@ from edgeae_runtime._manifest import (
     as_samples,
     encode_manifest,
 )
+from edgeae_runtime._named import by_name, names_of
 
 from ._artifacts import Judged, Options, Workshop
 from ._gate import DEFAULT_LIMITS, Limits
@@ -67,7 +68,8 @@ def export(
     Args:
         model: a Keras model, a pair of encoder and decoder, or the path of a run folder or model file.
         data: normal samples that the model was not trained on, in raw units: an array (n, *shape) or
-            (n, size), or a file; None takes a run folder's own held-out rows.
+            (n, size), a file, or a table whose columns are the features (of a run: has them); None takes a
+            run folder's own held-out rows.
         path: the bundle, ``NAME.edgeae``.
         labels: (n,) of 0 for normal and 1 for anomalous samples; needed for the rule ``f1``.
         scaler: from raw units to those that the model was trained on; a run folder has its own.
@@ -127,9 +129,11 @@ def open_source(
 
 
 def _read(data: Any, columns: Sequence[str] | None = None) -> tuple[NDArray[Any], tuple[str, ...] | None]:
-    """Return rows, and the names of their columns, of a file or an array."""
+    """Return rows, and the names of their columns, of a file, a table or an array."""
     if not isinstance(data, str | Path):
-        return as_samples(data, where="data"), None
+        named = names_of(data)
+        features = None if named is None else tuple(columns or map(str, named[0]))
+        return as_samples(by_name(data, features, where="data"), where="data"), features
     table = read(Path(data), columns=columns)
     return table.values, table.features
 

@@ -9,6 +9,7 @@ import textwrap
 import h5py
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
@@ -36,13 +37,16 @@ def repeatable():
 
 
 def fit_last(model, rows):
-    """Fit the last Dense layer by least squares to the rows that an export calibrates on."""
+    """Make the last Dense layer, by least squares, know a little of the rows that an export calibrates on.
+
+    A little, so that a code which hardly varies is not blown up together with its rounding.
+    """
     last = next(layer for layer in reversed(model.layers) if isinstance(layer, layers.Dense))
     few = rows[: len(rows) // 2]
-    values = np.asarray(keras.Model(model.inputs[0], last.input)(few)).reshape(len(few), -1)
-    values = np.column_stack([values, np.ones(len(few))])
-    weights = np.linalg.lstsq(values, few.reshape(len(few), -1))[0]
-    last.set_weights([weights[:-1], weights[-1]])
+    code = np.asarray(keras.Model(model.inputs[0], last.input)(few), np.float64).reshape(len(few), -1)
+    flat = few.reshape(len(few), -1)
+    kernel = 0.02 * np.linalg.lstsq(code - code.mean(0), flat - flat.mean(0))[0]
+    last.set_weights([kernel, flat.mean(0) - code.mean(0) @ kernel])
 
 
 def functional(shape=(12,)):
@@ -497,6 +501,23 @@ def test_raw_units_go_in_where_the_model_saw_zero_to_one(tmp_path):
     np.testing.assert_allclose(device.reconstruct(raw), copy * 100 + 20, rtol=1e-4)
     right = np.mean(np.square((raw - 20) / 100 - copy), axis=1)
     np.testing.assert_allclose(device.score(raw), right, rtol=1e-4)
+
+
+def test_a_table_gives_a_bundle_its_names_and_a_run_its_columns_in_order(tmp_path, pump):
+    names = tuple("abcdefghijkl")
+    table = pd.DataFrame(ROWS, columns=names)
+    edgeae_export.export(projection(), table, tmp_path / "x.edgeae", **FLOAT32)
+    device = load(tmp_path / "x.edgeae")
+    assert device.manifest.input.features == names
+    np.testing.assert_array_equal(device.score(table[[*names[::-1]]]), device.score(ROWS))
+
+    pump.trained.save(tmp_path / "pump.run")
+    features = pump.source.input.features
+    rows = pump.source.rows
+    mixed = pd.DataFrame(rows, columns=features)[[*features[::-1]]].assign(label="ok")
+    np.testing.assert_array_equal(open_source(tmp_path / "pump.run", mixed).rows, rows)
+    with pytest.raises(DataError, match=r"^data: has no column 'sensor 3', found 'sensor "):
+        open_source(tmp_path / "pump.run", mixed.drop(columns="sensor 3"))
 
 
 def test_a_range_that_is_none_is_a_wrong_usage(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -439,6 +440,24 @@ def test_of_a_bundle_every_scorer_is_evaluated_with_its_own_threshold(readings):
         assert figures.mae == pytest.approx(np.abs(difference).mean(), rel=1e-4)
     assert {c.name for c in found.robustness} == {*names, "PCA-2", "identity copy"}
     assert found.fit_rows == 0
+
+
+def test_columns_that_have_names_are_taken_by_name(readings):
+    names = load(TINY).manifest.input.features
+    mixed = pd.DataFrame(readings, columns=names)[[*names[::-1]]].assign(label="ok")
+    found = evaluate(TINY, mixed, fit_rows=mixed, noise=())
+    assert found == evaluate(TINY, readings, fit_rows=readings, noise=())
+    with pytest.raises(DataError, match=r"^the rows to fit on: has no column 'speed', found "):
+        evaluate(TINY, mixed, fit_rows=mixed.drop(columns="speed"), noise=())
+
+
+def test_a_row_beyond_all_measure_is_named_rather_than_averaged(readings):
+    rows = readings.copy()
+    rows[7, 2] = 3e30
+    with pytest.raises(
+        DataError, match=r"^input: row 8 is so far from the training data that its error is inf"
+    ):
+        evaluate(TINY, rows, noise=())
 
 
 def test_a_run_on_disk_gives_what_the_model_in_memory_gives(run, trained, digits, tmp_path):
