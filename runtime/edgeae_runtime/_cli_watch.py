@@ -49,6 +49,18 @@ _FILE = click.Path(path_type=Path)
 @click.option("--alarm-warm-up", default=0, help="First windows that raise no alarm.")
 @click.option("--drift-memory", default=1000, help="Windows over which drift is judged; 0: never.")
 @click.option("--hold", default=0, help="Missing values in a row for which the last known one stands.")
+@click.option(
+    "--stale-after",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Say so when no full reading came for so long. [default: ten usual steps]",
+)
+@click.option(
+    "--max-reading",
+    type=click.IntRange(min=1000),
+    metavar="BYTES",
+    help="Leave out a longer line or MQTT message. [default: 1,000,000, or 32 a value if that is more]",
+)
 @click.option("--embedding", is_flag=True, help="Add the embedding to each result.")
 @click.option(
     "--metrics-port",
@@ -95,6 +107,7 @@ def watch(bundle: Path, **options: Any) -> None:
     """
     _check(options)
     from ._intake import Intake, Spool
+    from ._readings import READING_BYTES, VALUE_BYTES
     from ._sandbox import Sandbox, open_bundle
     from ._service import Log, new_metrics, open_threshold, poll, serve, signature
     from ._watch import Watch
@@ -119,6 +132,9 @@ def watch(bundle: Path, **options: Any) -> None:
     seen = signature(bundle)
     autoencoder = load(bundle)
     metrics, log = new_metrics(), Log(_log)
+    wanted = autoencoder.manifest.input
+    limit = options["max_reading"] or max(READING_BYTES, VALUE_BYTES * wanted.size // (wanted.window or 1))
+    options["max_reading"] = metrics["max_reading_bytes"] = limit
     intake = Intake(
         autoencoder,
         threshold(autoencoder),
@@ -126,7 +142,10 @@ def watch(bundle: Path, **options: Any) -> None:
         embedding=options["embedding"],
         metrics=metrics,
         log=log,
+        stale_after=options["stale_after"],
     )
+    if options["topic"] is not None:
+        intake.silence.remark = f" (the broker drops those above {limit:,} bytes, see --max-reading)"
     folder = options["state"] or _state_folder(bundle, options)
     spool = Spool(folder) if folder else None
     if spool is not None and spool.state is not None:
@@ -153,7 +172,7 @@ def watch(bundle: Path, **options: Any) -> None:
         polling = threading.Thread(target=poll, args=(bundle, autoencoder, seen), kwargs=more, daemon=True)
         polling.start()
         if options["topic"] is None:
-            source = running, options["follow"], intake.position, ending
+            source = running, options["follow"], intake.position, ending, limit
             threading.Thread(target=_read, args=source, daemon=True).start()
         running.run()
     finally:
@@ -197,14 +216,21 @@ def _state_folder(bundle: Path, options: dict[str, Any]) -> Path | None:
     return Path(home, "edgeae", f"{bundle.stem}-{hashlib.sha256(what.encode()).hexdigest()[:8]}")
 
 
-def _read(running: "Watch", path: Path | None, position: "Position | None", ending: threading.Event) -> None:
+def _read(
+    running: "Watch",
+    path: Path | None,
+    position: "Position | None",
+    ending: threading.Event,
+    limit: int,
+) -> None:
     from ._readings import follow, read_lines
 
     try:
         if path is not None:
-            source = follow(path, position, ending)
+            source = follow(path, position, ending, limit)
         else:
-            source = read_lines(open(0, "rb", buffering=0, closefd=False), None, None, ending)  # noqa: SIM115
+            pipe = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
+            source = read_lines(pipe, None, None, ending, limit)
         for lines in source:
             running.tell("lines", lines)
         running.tell("finish")

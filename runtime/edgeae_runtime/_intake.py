@@ -23,6 +23,7 @@ from ._errors import DataError, OutputError
 from ._manifest import Threshold
 from ._readings import Lines, Parser, Position, Reading
 from ._service import Log
+from ._silence import Silence
 from ._stream import Stream, StreamResult
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ class Intake:
         embedding: bool,
         metrics: dict[str, float],
         log: Log,
+        stale_after: float | None = None,
     ) -> None:
         """Start with nothing remembered; see `restore`. The first three are of `Autoencoder.stream`.
 
@@ -173,7 +175,11 @@ class Intake:
         """JSON, to be taken away by the caller."""
         self.connected = -math.inf
         """When the last connection to a broker was made, by `time.monotonic`."""
-        self._parser = Parser(autoencoder.manifest.input)
+        wanted = autoencoder.manifest.input
+        self._parser = Parser(wanted)
+        self.silence = Silence(
+            wanted, lambda: self._stream.usual_step, seconds=stale_after, log=log, metrics=metrics
+        )
         self._kept = _Kept()
         self._drift: str | None = None
         self._run(autoencoder, threshold, None)
@@ -244,6 +250,8 @@ class Intake:
                 if line != self._parser.header:
                     self._take(line)
             between()
+        for _ in range(chunk.too_long):
+            self._reject("a line is longer than --max-reading allows")
         self._kept.position = chunk.position
 
     def take_message(self, payload: bytes, mid: int, is_repeat: bool) -> None:
@@ -257,6 +265,7 @@ class Intake:
 
     def _take(self, line: bytes) -> None:
         metrics, log = self._metrics, self._log
+        reading = None
         try:
             reading = self._parser.parse(line)
             missing = self._missing(reading)
@@ -267,26 +276,39 @@ class Intake:
             if reading.time is None:  # else the stream sees it by the time
                 for _ in range(min(missing, self._settings["hold"] + 1)):
                     self._note(self._stream.push(None))
-            late, doubted, clock = self._stream.late, self._stream.doubted, self._stream.clock
-            result = self._stream.push(reading.values, reading.time)
+            self._push(reading)
         except DataError as error:
-            metrics["rejected_total"] += 1
-            log.now_and_then(f"a reading is left out: {error}", "rejected")
+            self._reject(str(error), reading)
+        except (MemoryError, RecursionError) as error:
+            self._reject(f"is too much to take ({type(error).__name__})", reading)
+
+    def _push(self, reading: Reading) -> None:
+        """Give it to the stream, and tell where its time is not believed or it is not taken."""
+        log, stream = self._log, self._stream
+        late, doubted, whole, clock = stream.late, stream.doubted, stream.missing, stream.clock
+        result = stream.push(reading.values, reading.time)
+        self._metrics["samples_total"] += 1
+        if stream.late > late:
+            why = f"its time, {reading.time}, is not after the last one, {clock}"
+            more = "set the sender's clock, or send finer times or none"
+            log.now_and_then(f"a reading is left out: {why}; {more}", "late")
+            self.silence.note(reading.values, is_full=False, why="late")
             return
-        metrics["samples_total"] += 1
-        if self._stream.late > late:
-            log.now_and_then(
-                f"a reading is left out: its time, {reading.time}, is not after the last one, {clock}; set "
-                "the sender's clock, or send finer times or none",
-                "late",
-            )
-        elif self._stream.doubted > doubted:
+        if stream.doubted > doubted:
             log.now_and_then(
                 f"a reading is taken without its time, {reading.time}, so far from the last one, {clock}, "
                 "that it is believed only if the next agrees",
                 "doubted",
             )
         self._note(result)
+        is_full = stream.missing == whole
+        self.silence.note(reading.values, is_full=is_full, has_result=result is not None)
+
+    def _reject(self, why: str, reading: Reading | None = None) -> None:
+        self._metrics["rejected_total"] += 1
+        self._log.now_and_then(f"a reading is left out: {why}", "rejected")
+        values = None if reading is None else reading.values
+        self.silence.note(values, is_full=False, why="left out, as told")
 
     def _missing(self, reading: Reading) -> int | None:
         """Return how many readings never came before this one, as ``seq`` tells, or None for one known."""

@@ -24,6 +24,8 @@ SESSION_SECONDS = 7 * 24 * 3600
 PUBLISHED_AHEAD = 20
 """Messages not yet acknowledged, if the broker takes so many."""
 KEEPALIVE_SECONDS = 30
+UNKNOWN_EXPIRY_SECONDS = 86_400
+"""So long Home Assistant shows a result while it is not known how often one comes."""
 FIRST_DELAY = (0.5, 1.5)
 """Seconds until the first attempt to reconnect, drawn at random so that a fleet does not come back at once;
 then twice as long each time…"""
@@ -75,11 +77,15 @@ class Mqtt:
                     f"{ca_file}: no certificates can be read ({_reason(error)}); want a PEM file"
                 ) from None
             self._client.tls_set_context(context)
+        self._limit: int = options["max_reading"]
+        self._identity = (client_id, name) if options["home_assistant"] else None
+        self._expiry = UNKNOWN_EXPIRY_SECONDS
         self._retained: dict[str, bytes] = {}
+        self._told: dict[int, tuple[str, bytes]] = {}
         if publish is not None:
             self._client.will_set(f"{publish}/status", b"offline", qos=1, retain=True)
-            if options["home_assistant"]:
-                self._retained |= _discovery(client_id, name, publish)
+            if self._identity is not None:
+                self._retained |= _discovery(*self._identity, publish, self._expiry)
             self._retained[f"{publish}/status"] = b"online"
         for event in ("connect", "connect_fail", "disconnect", "subscribe", "message", "publish"):
             setattr(self._client, f"on_{event}", getattr(self, f"_on_{event}"))
@@ -90,6 +96,7 @@ class Mqtt:
         properties = import_extra("paho.mqtt.properties").Properties(packets.CONNECT)
         properties.SessionExpiryInterval = SESSION_SECONDS
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
+        properties.MaximumPacketSize = self._limit
         self._client.reconnect_delay_set(random.uniform(*FIRST_DELAY), random.uniform(*LONGEST_DELAY))
         self._client.connect_async(
             *self._address, KEEPALIVE_SECONDS, clean_start=False, properties=properties
@@ -102,6 +109,24 @@ class Mqtt:
         When the connection breaks before that, it is sent again on the next one, in order.
         """
         mid: int = self._client.publish(self._publish, payload, qos=1).mid
+        return mid
+
+    def say(self, status: str, expiry: int | None) -> None:
+        """Let all know how we are, and Home Assistant how many seconds a result counts, once it is known."""
+        now = {f"{self._publish}/status": status.encode()}
+        if self._identity is not None and expiry and not expiry / 2 <= self._expiry <= 2 * expiry:
+            self._expiry = expiry
+            now |= _discovery(*self._identity, self._publish, expiry)
+        for topic, payload in now.items():
+            if self._retained[topic] != payload:
+                self._retained[topic] = payload
+                if self.ready:  # else it goes out with the next connection
+                    self._retain(topic)
+
+    def _retain(self, topic: str) -> int:
+        payload = self._retained[topic]
+        mid: int = self._client.publish(topic, payload, qos=1, retain=True).mid
+        self._told[mid] = topic, payload
         return mid
 
     def acknowledge(self, mid: int, connection: int) -> None:
@@ -126,9 +151,9 @@ class Mqtt:
             client.subscribe(self._topic, options=options)
         limit = min(PUBLISHED_AHEAD, getattr(properties, "ReceiveMaximum", PUBLISHED_AHEAD))
         self.ahead = max(1, limit - len(self._retained))
-        for topic, payload in self._retained.items():
+        for topic in self._retained:
             if topic not in self._awaited.values():  # else paho sends it again
-                self._awaited[client.publish(topic, payload, qos=1, retain=True).mid] = topic
+                self._awaited[self._retain(topic)] = topic
         self._tell("up", flags.session_present)
 
     def _on_connect_fail(self, client: object, data: object) -> None:
@@ -159,6 +184,9 @@ class Mqtt:
             return
         if self._awaited.pop(mid, None):
             self.ready = not self._awaited
+        topic, payload = self._told.pop(mid, ("", b""))
+        if topic and self._retained[topic] != payload:  # an old one that came again after the new one
+            self._retain(topic)
         self._tell("published", mid)
 
     def _on_message(self, client: object, data: object, message: Any) -> None:
@@ -203,12 +231,13 @@ def _reason(error: BaseException | None) -> str:
     return getattr(error, "strerror", "") or str(error)
 
 
-def _discovery(client_id: str, name: str, publish: str) -> dict[str, bytes]:
+def _discovery(client_id: str, name: str, publish: str, expiry: int) -> dict[str, bytes]:
     """Return Home Assistant's discovery message of a device and its entities (2024.11 on), by its topic."""
 
-    def entity(key: str, platform: str, value: str, **more: str) -> dict[str, str]:
-        unique = {"unique_id": f"{client_id}_{key}", "name": key.capitalize()}
-        return {"platform": platform, "value_template": f"{{{{ {value} }}}}", **unique, **more}
+    def entity(key: str, platform: str, value: str, **more: str) -> dict[str, str | int]:
+        own: dict[str, str | int] = {"unique_id": f"{client_id}_{key}", "name": key.capitalize()}
+        own["expire_after"] = expiry
+        return {"platform": platform, "value_template": f"{{{{ {value} }}}}", **own, **more}
 
     problem = {"device_class": "problem"}
     aside = {"entity_category": "diagnostic"}
@@ -218,6 +247,7 @@ def _discovery(client_id: str, name: str, publish: str) -> dict[str, bytes]:
         "origin": {"name": "edgeae", "sw_version": __version__},
         "state_topic": publish,
         "availability_topic": f"{publish}/status",
+        "availability_template": "{{ 'online' if value == 'online' else 'offline' }}",  # it may be stale
         "qos": 1,
         "components": {
             "score": entity("score", "sensor", "value_json.error", **number),

@@ -21,8 +21,10 @@ MILLISECONDS_FROM = 1e11
 """Unix times above are of milliseconds: as seconds it would be the year 5138."""
 CHUNK_BYTES = 1 << 14
 POLL_SECONDS = 0.25
-LINE_BYTES = 1 << 24
-"""A line that grows beyond this is not one; it is cut there."""
+READING_BYTES = 1_000_000
+"""A line or message that is longer is left out, unless…"""
+VALUE_BYTES = 32
+"""…so many for each value are more."""
 
 
 class Reading(NamedTuple):
@@ -181,9 +183,13 @@ class Lines(NamedTuple):
     is_new: bool = False
     """Whether a file begins here."""
     position: Position | None = None
+    too_long: int = 0
+    """So many others were left out."""
 
 
-def follow(path: Path, position: Position | None, stop: threading.Event) -> Iterator[Lines]:
+def follow(
+    path: Path, position: Position | None, stop: threading.Event, limit: int = READING_BYTES
+) -> Iterator[Lines]:
     """Yield the lines of a file from where one came to before, then those that are added, until stopped.
 
     A file that was replaced (renamed, as logrotate does it) is read to its end first; one that was
@@ -194,17 +200,24 @@ def follow(path: Path, position: Position | None, stop: threading.Event) -> Iter
     while not stop.is_set():
         try:
             with open(name, "rb", buffering=0) as file:
-                yield from read_lines(file, path, position, stop)
+                yield from read_lines(file, path, position, stop, limit)
         except FileNotFoundError:
             stop.wait(POLL_SECONDS)
         name, position = path, None
 
 
 def read_lines(
-    file: FileIO, path: Path | None, position: Position | None, stop: threading.Event
+    file: FileIO,
+    path: Path | None,
+    position: Position | None,
+    stop: threading.Event,
+    limit: int = READING_BYTES,
 ) -> Iterator[Lines]:
-    """Yield the lines of a pipe or file as they come: to its end, or while nothing else is at the path."""
-    rest, is_new, is_over, inode = b"", True, path is None, 0
+    """Yield the lines of a pipe or file as they come: to its end, or while nothing else is at the path.
+
+    A line of more than ``limit`` bytes is left out, and never in memory as a whole.
+    """
+    rest, is_new, is_over, inode, is_long = b"", True, path is None, 0, False
     if path is not None:
         status = os.fstat(file.fileno())
         inode = status.st_ino
@@ -213,17 +226,21 @@ def read_lines(
             file.seek(position.offset)
     while not stop.is_set():
         if path is not None and os.fstat(file.fileno()).st_size < file.tell():
-            rest, is_new = b"", True
+            rest, is_new, is_long = b"", True, False
             file.seek(0)
         chunk = os.read(file.fileno(), CHUNK_BYTES)
         *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > LINE_BYTES or (rest and is_over and not chunk):
+        if is_over and not chunk and (rest or is_long):
             lines.append(rest)
             rest = b""
+        kept = [line for line in lines[is_long:] if len(line) <= limit]
         if lines:
             at = None if path is None else Position(inode, file.tell() - len(rest))
-            yield Lines(lines, is_new, at)
-            is_new = is_new and not any(lines)
+            yield Lines(kept, is_new, at, len(lines) - len(kept))
+            is_new = is_new and not any(kept)
+            is_long = False
+        if is_long or len(rest) > limit:
+            rest, is_long = b"", True
         if not chunk:
             if path is None or is_over:
                 return

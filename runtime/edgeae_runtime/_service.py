@@ -28,13 +28,18 @@ COUNTERS = (
     "samples windows anomalies rejected repeated late doubted missing interruptions dropped reconnects swaps "
     "refused"
 )
-GAUGES = "alarm drift error threshold spool_results connected"
+GAUGES = (
+    "alarm drift error threshold spool_results connected stale full_reading_age_seconds max_reading_bytes"
+)
 
 
 def new_metrics() -> dict[str, float]:
     """Return all at 0, or NaN where there is no value yet."""
     names = [*(f"{name}_total" for name in COUNTERS.split()), *GAUGES.split()]
-    return {**dict.fromkeys(names, 0), "error": math.nan, "threshold": math.nan}
+    return {
+        **dict.fromkeys(names, 0),
+        **dict.fromkeys(("error", "threshold", "full_reading_age_seconds"), math.nan),
+    }
 
 
 def serve(metrics: dict[str, float], port: int) -> int:

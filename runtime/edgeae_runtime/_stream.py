@@ -260,11 +260,15 @@ class Stream:
             row[:] = np.nan
             return False
         try:
-            values = np.asarray(by_name(sample, self._features, where="stream"))
+            named = by_name(sample, self._features, where="stream")
+            # as objects, or one long text would have numpy make all values as long
+            values = np.asarray(named, object if isinstance(named, list | tuple) else None)
             if values.dtype.kind not in "biufO":
                 raise TypeError(f"{values.dtype}")
             with np.errstate(over="ignore", invalid="ignore"):  # what overflows is missing
                 if values.size == self._values:
+                    if values.dtype.kind == "O" and any(isinstance(v, str | bytes) for v in values.flat):
+                        raise TypeError("text")
                     row[:] = values.reshape(-1)  # None becomes NaN
                     return math.isfinite(row.dot(self._ones)) or bool(np.isfinite(row).all())
         except (TypeError, ValueError, OverflowError) as error:
@@ -295,6 +299,11 @@ class Stream:
             self._count += count
             self._due = max(due, due + -(-(self._count + 1 - due) // self._stride) * self._stride)
             self._given_up = None
+
+    @property
+    def usual_step(self) -> float:
+        """The usual seconds from one sample to the next; 0 where that is not known yet."""
+        return self._ticks.limit.total_seconds() / GAP
 
     @property
     def clock(self) -> datetime | None:

@@ -114,8 +114,17 @@ class Watch:
                 what, details = self._inbox.get(number == 0, longest)
                 getattr(self, f"_on_{what}")(*details)
         self._settle()
-        self._log.catch_up()
+        self._look_around()
         self._notifier.alive()
+
+    def _look_around(self) -> None:
+        """See whether readings still come, and tell the broker."""
+        self._log.catch_up()
+        silence = self._intake.silence
+        if self._until is None:
+            silence.check()
+        if self.link is not None and self.publishes:
+            self.link.say("stale" if silence.is_stale else "online", silence.expiry)
 
     def _settle(self) -> None:
         """Put on the disk what is due, then acknowledge, then deliver."""

@@ -487,3 +487,165 @@ def test_home_assistant_finds_the_entities(broker, windowed, tmp_path, watches) 
     result = edgeae_runtime.StreamResult._fields
     for entry in components.values():
         assert set(re.findall(r"value_json\.(\w+)", entry["value_template"])) <= set(result)
+
+
+# --- what is too large, and what does not come ---------------------------------------------------
+
+
+class Raw:
+    """Publishes bytes as they are."""
+
+    def __init__(self, broker: Mosquitto) -> None:
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self.client.connect("127.0.0.1", broker.port)
+        self.client.loop_start()
+
+    def send(self, payload: bytes) -> None:
+        self.client.publish(TOPIC, payload, qos=1).wait_for_publish(20)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+COSTLY = {
+    "deep": b"[" * 400_000,
+    "deep and closed": b'{"values":' + b"[" * 900 + b"1" + b"]" * 900 + b"}",
+    "many numbers": b"[%s]" % b",".join([b"1"] * 450_000),
+    "many lists": b"[%s]" % b",".join([b"[]"] * 300_000),
+    "a huge integer": b'{"values":[1,%s]}' % (b"9" * 900_000),
+    "an integer of 4000 digits": b'{"values":[1,%s]}' % (b"9" * 4000),
+    "a long text": b'["%s",2]' % (b"x" * 900_000),
+    "a long text and many short ones": b'["%s"%s]' % (b"x" * 500_000, b',"x"' * 100_000),
+    "a long text in a list": b'[["%s"]%s]' % (b"x" * 500_000, b',["x"]' * 60_000),
+    "long names": b'{"%s":1}' % (b"n" * 900_000),
+    "many names": b"{%s}" % b",".join(b'"%d":1' % i for i in range(80_000)),
+    "a long time": b'{"values":[1,2],"time":"%s"}' % (b"9" * 900_000),
+    "a long seq": b'{"values":[1,2],"seq":"%s"}' % (b"9" * 900_000),
+    "a seq of lists": b'{"values":[1,2],"seq":%s}' % (b"[" * 900 + b"]" * 900),
+    "no text": bytes(range(256)) * 3000,
+    "lines": b'"a\\n\\u001b[2Jb"',
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_a_message_that_costs_too_much_is_left_out_and_the_watch_goes_on(
+    broker, clients, windowed, tmp_path, watches, kind
+) -> None:
+    _, collector = clients
+    watch = watches(broker, windowed, tmp_path / "state")
+    watch.says("connected")
+    raw = Raw(broker)
+    rows = readings(6)
+    for row in rows[:3]:
+        raw.send(json.dumps(row).encode())
+    wait_for(lambda: len(collector.messages) == 1, "a result")
+    raw.send(COSTLY[kind])
+    for row in rows[3:]:
+        raw.send(json.dumps(row).encode())
+    raw.close()
+    wait_for(lambda: len(collector.messages) == 4, "results")
+    assert_each_window_once(windowed, rows, collector.results)
+    memory = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{watch.process.pid}/status").read_text())
+    assert int(memory[1]) < 300_000
+    assert watch.stop() == 0
+    _, line = watch.log.read_text().splitlines()
+    assert line.startswith("edgeae watch: a reading is left out: ")
+    assert len(line) < 600 and line.isprintable()
+    again = watches(broker, windowed, tmp_path / "state")
+    again.says("connected", 2)
+    time.sleep(0.3)
+    assert again.stop() == 0
+    assert len(watch.log.read_text().splitlines()) == 3  # it was acknowledged, so it did not come again
+
+
+@pytest.mark.parametrize("more", [[], ["--max-reading", 2000]])
+def test_what_is_too_large_stays_with_the_broker(broker, clients, windowed, tmp_path, watches, more) -> None:
+    _, collector = clients
+    watch = watches(broker, windowed, tmp_path / "state", "--stale-after", 2, *more)
+    watch.says("connected")
+    raw = Raw(broker)
+    rows = readings(6)
+    for row in rows[:3]:
+        raw.send(json.dumps(row).encode())
+    size = more[1] if more else 50_000_000
+    for _ in range(3):
+        raw.send(b"[1,2%s]" % (b" " * size))
+    for row in rows[3:]:
+        raw.send(json.dumps(row).encode())
+    wait_for(lambda: len(collector.messages) == 4, "results")
+    assert_each_window_once(windowed, rows, collector.results)
+    memory = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{watch.process.pid}/status").read_text())
+    assert int(memory[1]) < 150_000
+    watch.says(f"the broker drops those above {2000 if more else 1_000_000:,} bytes, see --max-reading)")
+    raw.close()
+    assert watch.stop() == 0
+
+
+def test_a_sensor_that_dies_and_comes_back_shows_in_the_status(
+    broker, clients, windowed, tmp_path, watches
+) -> None:
+    publisher, collector = clients
+    status = Client(broker, "status", f"{RESULTS}/status")
+    watch = watches(broker, windowed, tmp_path / "state")
+    watch.says("connected")
+
+    def has(*words: bytes) -> None:
+        wait_for(lambda: [m.payload for m in status.messages] == list(words), f"{words}")
+
+    rows = readings(40)
+    for row in rows[:10]:
+        publisher.publish(row)
+    has(b"online")
+    for row in rows[10:30]:
+        publisher.publish([row[0], None])
+    has(b"online", b"stale")
+    assert all(message.retain is False for message in status.messages)
+    for row in rows[30:]:
+        publisher.publish(row)
+    has(b"online", b"stale", b"online")
+    wait_for(lambda: len(collector.messages) == 8 + 8, "results")
+    watch.says("stale: no reading came for 5 s")
+    has(b"online", b"stale", b"online", b"stale")
+    broker.stop()
+    watch.says("no connection")
+    broker.start()
+    watch.says("connected", 2)
+    late = Client(broker, "late", f"{RESULTS}/status")
+    wait_for(lambda: [m.payload for m in late.messages][-1:] == [b"stale"], "the status as it is")
+    publisher.publish(rows[0])
+    wait_for(lambda: [m.payload for m in late.messages][-1:] == [b"online"], "the status as it is")
+    assert watch.stop() == 0
+    wait_for(lambda: [m.payload for m in late.messages][-1:] == [b"offline"], "the end")
+    late.close()
+    status.close()
+    said = [line.partition("watch: ")[2] for line in watch.log.read_text().splitlines() if "stale" in line]
+    assert said == [
+        "stale: none of the last 10 readings was full: channel 2 is missing",
+        "stale no more: full readings come again; channel 2 is back",
+        "stale: no reading came for 5 s (the broker drops those above 1,000,000 bytes, see --max-reading)",
+        "stale no more: full readings come again",
+    ]
+
+
+def test_home_assistant_learns_how_long_a_result_counts(broker, clients, windowed, tmp_path, watches) -> None:
+    publisher, _ = clients
+    finder = Client(broker, "ha", "homeassistant/#")
+    watch = watches(broker, windowed, tmp_path / "state", "--home-assistant")
+    watch.says("connected")
+
+    def expiries() -> list[set[int]]:
+        return [
+            {entry["expire_after"] for entry in config["components"].values()} for config in finder.results
+        ]
+
+    wait_for(lambda: expiries() == [{86_400}], "the discovery")
+    template = finder.results[0]["availability_template"]
+    assert template == "{{ 'online' if value == 'online' else 'offline' }}"
+    for i, row in enumerate(readings(10)):
+        publisher.publish({"values": row, "time": 1_700_000_000 + 60 * i})
+    wait_for(lambda: len(finder.messages) == 2, "another discovery")
+    assert expiries() == [{86_400}, {10 * 60 + 4 * 60}]
+    finder.close()
+    assert watch.stop() == 0

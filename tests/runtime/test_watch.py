@@ -271,14 +271,14 @@ _write(bytes(200_000))
 class Follower:
     """`follow` in a thread; the lines that it gave."""
 
-    def __init__(self, path: Path, position: Position | None = None) -> None:
+    def __init__(self, path: Path, position: Position | None = None, **more: int) -> None:
         self.chunks: list[Lines] = []
         self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.read, args=(path, position))
+        self.thread = threading.Thread(target=self.read, args=(path, position), kwargs=more)
         self.thread.start()
 
-    def read(self, path: Path, position: Position | None) -> None:
-        for chunk in follow(path, position, self.stop):
+    def read(self, path: Path, position: Position | None, **more: int) -> None:
+        for chunk in follow(path, position, self.stop, **more):
             self.chunks.append(chunk)
 
     def has(self, *lines: bytes) -> None:
@@ -660,3 +660,51 @@ def test_a_stop_does_not_wait_for_a_bundle_that_hangs(start, bundle, rows) -> No
     (pid,) = child()
     assert running.end() == 0
     assert not Path(f"/proc/{pid}/cmdline").exists()
+
+
+# --- lines that are too long ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [101, 40_000, 3_000_000])
+@pytest.mark.parametrize("place", ["first", "middle", "last", "unfinished"])
+def test_a_line_that_is_too_long_is_left_out_wherever_it_is(tmp_path, size, place) -> None:
+    long = b"x" * size
+    lines = {
+        "first": [long, b"1", b"2"],
+        "middle": [b"1", long, b"2"],
+        "last": [b"1", b"2", long],
+        "unfinished": [b"1", b"2", long],
+    }[place]
+    path = tmp_path / "pump.csv"
+    path.write_bytes(b"\n".join(lines) + b"\n" * (place != "unfinished"))
+    with path.open("rb", buffering=0) as file:
+        found = list(read_lines(file, None, None, threading.Event(), 100))
+    assert [line for lines in found for line in lines.lines] == [b"1", b"2"]
+    assert sum(lines.too_long for lines in found) == 1
+    follower = Follower(path, limit=100)
+    follower.has(b"1", b"2")
+    with path.open("ab") as file:
+        file.write(b"\n3\n" if place == "unfinished" else b"3\n")
+    follower.has(b"1", b"2", b"3")
+    position = follower.end()
+    assert sum(lines.too_long for lines in follower.chunks) == 1
+    assert position.offset == path.stat().st_size
+
+
+def test_a_pipe_without_a_newline_does_not_fill_the_memory(start, tiny, own, rows) -> None:
+    running = start(tiny)
+    running.feed(rows[:2])
+    running.has(2)
+    for _ in range(300):
+        running.process.stdin.write(b"[" * 1_000_000)
+    running.process.stdin.write(b"\n")
+    running.feed(rows[2:4])
+    running.has(4)
+    status = Path(f"/proc/{running.process.pid}/status").read_text()
+    peak = int(status.split("VmHWM:")[1].split()[0])
+    assert peak < 150_000
+    assert running.end() == 0
+    assert running.err.read_text() == (
+        "edgeae watch: a reading is left out: a line is longer than --max-reading allows\n"
+    )
+    np.testing.assert_array_equal(np.float32(running.errors), one_by_one(own, rows[:4]))
