@@ -1,7 +1,6 @@
 """A bundle, a folder ``NAME.edgeae/`` or one uncompressed zip file, and proof that it is as exported."""
 
 import hashlib
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,29 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ._container import SizeError, is_zip, read_arrays, read_member
 from ._engines import ENGINE_FORMATS, Engine, load_engine, run_batches
 from ._errors import BundleError, EdgeaeError, EngineError
 from ._manifest import (
     GOLDEN_NAME,
     MANIFEST_NAME,
+    SEAL_NAME,
     TENSORS,
     Artifact,
     Manifest,
     Precision,
     decode_manifest,
+    is_sha256,
 )
 
 GOLDEN_TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "float16": 1e-2, "dynamic": 2e-2, "int8": 2e-2}
 """Allowed difference from the golden outputs, as a share of the largest: processors add up in other orders,
 and quantized kernels round to a neighbouring step now and then."""
+
+MAX_MANIFEST = 2**24
+MAX_FILE = 2**26
+"""Most bytes of a file whose size the manifest does not tell, such as the golden inputs and outputs."""
+MAX_SEAL = 1000
 
 
 class Bundle:
@@ -43,14 +50,14 @@ class Bundle:
             recover(path)
         if not os.path.exists(path):  # unlike Path's, no error where the name itself is refused
             raise BundleError(f"{path}: no such bundle; make one with `edgeae export` or copy it here")
-        if not path.is_dir():
-            from zipfile import is_zipfile  # not needed for a folder
-
-            if not is_zipfile(path):
-                raise BundleError(
-                    f"{path}: is neither a bundle's folder nor a zip file (truncated?); copy it again"
-                )
-        self.manifest: Manifest = decode_manifest(self._read(MANIFEST_NAME), str(path))
+        if not path.is_dir() and not is_zip(path):
+            raise BundleError(
+                f"{path}: is neither a bundle's folder nor a zip file (truncated?); copy it again"
+            )
+        content = self._read(MANIFEST_NAME, MAX_MANIFEST)
+        self.sealed: bool = self._check_seal(content)
+        """Whether a digest of the manifest lies beside it, and agrees; older exports made none."""
+        self.manifest: Manifest = decode_manifest(content, str(path))
 
     def read_artifact(self, artifact: Artifact) -> bytes:
         """Return a model file's bytes.
@@ -58,12 +65,7 @@ class Bundle:
         Raises:
             BundleError: it is missing, or its size or SHA-256 is not what the manifest says.
         """
-        content = self._read(artifact.path)
-        if len(content) != artifact.bytes:
-            raise BundleError(
-                f"{self.path}: {artifact.path} has {len(content)} bytes, the manifest says {artifact.bytes}; "
-                "copy the bundle again"
-            )
+        content = self._read(artifact.path, artifact.bytes, exact=True)
         return self._checked(artifact.path, content, artifact.sha256)
 
     def read_file(self, name: str) -> bytes:
@@ -74,29 +76,43 @@ class Bundle:
         """
         if name not in self.manifest.files:
             raise BundleError(f"{self.path}: the manifest does not list {name}; export the bundle again")
-        return self._checked(name, self._read(name), self.manifest.files[name])
+        return self._checked(name, self._read(name, MAX_FILE), self.manifest.files[name])
 
-    def _read(self, name: str) -> bytes:
+    def _check_seal(self, manifest: bytes) -> bool:
         try:
-            if self.path.is_dir():
-                return (self.path / name).read_bytes()
-            from zipfile import ZipFile
+            found = read_member(self.path, SEAL_NAME, limit=MAX_SEAL)
+        except (FileNotFoundError, KeyError):
+            return False
+        except Exception as error:  # as in _read
+            raise self._unreadable(SEAL_NAME, error) from error
+        expected = found[:64].decode("ascii", "replace")
+        if not is_sha256(expected):
+            raise self._unreadable(SEAL_NAME, "it does not begin with a SHA-256")
+        self._checked(MANIFEST_NAME, manifest, expected, SEAL_NAME)
+        return True
 
-            with ZipFile(self.path) as archive:
-                return archive.read(name)
+    def _read(self, name: str, limit: int, *, exact: bool = False) -> bytes:
+        try:
+            return read_member(self.path, name, limit=limit, exact=exact)
         except (FileNotFoundError, KeyError):
             raise BundleError(f"{self.path}: {name} is missing; copy the whole bundle again") from None
-        except Exception as error:  # on damaged files zipfile and zlib raise a dozen unrelated types
+        except SizeError as error:
+            expected = f"the manifest says {limit}" if exact else f"at most {limit} are allowed"
             raise BundleError(
-                f"{self.path}: {name} cannot be read ({error}); copy the bundle again"
-            ) from error
+                f"{self.path}: {name} has {error.size} bytes, {expected}; copy the bundle again"
+            ) from None
+        except Exception as error:  # on damaged files zipfile and zlib raise a dozen unrelated types
+            raise self._unreadable(name, error) from error
 
-    def _checked(self, name: str, content: bytes, expected: str) -> bytes:
+    def _unreadable(self, name: str, error: object) -> BundleError:
+        return BundleError(f"{self.path}: {name} cannot be read ({error}); copy the bundle again")
+
+    def _checked(self, name: str, content: bytes, expected: str, says: str = "the manifest") -> bytes:
         found = hashlib.sha256(content).hexdigest()
         if found != expected:
             raise BundleError(
-                f"{self.path}: {name} was altered (SHA-256 {found[:12]}…, the manifest says {expected[:12]}…)"
-                "; copy the bundle again"
+                f"{self.path}: {name} was altered (SHA-256 {found[:12]}…, {says} says {expected[:12]}…); "
+                "copy the bundle again"
             )
         return content
 
@@ -156,10 +172,10 @@ def _with_overflow(bundle: Bundle, artifact: Artifact, check: Check) -> Check:
 def load_golden(bundle: Bundle) -> dict[str, NDArray[Any]]:
     content = bundle.read_file(GOLDEN_NAME)
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return dict(arrays)
+        return read_arrays(content)
     except Exception as error:  # on damaged files zipfile and numpy raise a dozen unrelated types
-        raise BundleError(f"{bundle.path}: the golden inputs cannot be read ({error})") from error
+        reason = " ".join(str(error).split())
+        raise BundleError(f"{bundle.path}: the golden inputs cannot be read ({reason})") from error
 
 
 def golden_input(artifact: Artifact, golden: dict[str, NDArray[Any]]) -> NDArray[Any]:

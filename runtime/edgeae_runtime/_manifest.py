@@ -14,6 +14,8 @@ FORMAT_VERSION = 1
 """The newest bundle format that this runtime reads."""
 
 MANIFEST_NAME = "manifest.json"
+SEAL_NAME = "manifest.sha256"
+"""SHA-256 of the manifest's bytes, as ``sha256sum -c`` reads it."""
 GOLDEN_NAME = "golden.npz"
 
 Role: TypeAlias = Literal["encoder", "decoder", "scorer", "autoencoder"]
@@ -204,6 +206,10 @@ class Manifest(_Strict, frozen=True, kw_only=True):
 def _check_name(name: str) -> None:
     if "/" in name or "\\" in name or name.startswith("."):
         raise ValueError(f"{name!r} must be a plain file name")
+
+
+def is_sha256(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
 def artifact_name(role: Role, precision: Precision, file_format: Format) -> str:

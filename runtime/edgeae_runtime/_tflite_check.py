@@ -11,6 +11,8 @@ from typing import TypeVar
 from ._flatbuffer import FlatFile, Table
 from ._tflite_operators import (
     ARITY,
+    COUNTED_INPUTS,
+    COUNTED_OUTPUTS,
     MAY_BE_ABSENT,
     POSITIVE_OPTIONS,
     SEVERAL_OUTPUTS,
@@ -225,6 +227,8 @@ class _Check:
                 raise ValueError(f"operator {code} writes to what has values already")
             tensors[i].known = True
         self.options(operator, code)
+        self.count(operator, code, COUNTED_INPUTS, len(inputs))
+        self.count(operator, code, COUNTED_OUTPUTS, len(outputs))
         for position in SIZES_IN.get(code, ()):
             self.sizes(code, tensors[inputs[position]] if position < len(inputs) else None)
 
@@ -243,6 +247,14 @@ class _Check:
         for field, default in POSITIVE_OPTIONS.get(kind, {}).items():
             if not 0 < options.number(field, "i", default) <= MAX_STEP:
                 raise ValueError(f"operator {code} has a stride, dilation or side out of range")
+
+    def count(self, operator: Table, code: int, counted: dict[int, int], count: int) -> None:
+        """Check how many tensors an operator's options say it has: the kernel goes by that."""
+        if code not in counted:
+            return
+        options = operator.table(4)
+        if options is None or operator.number(3, "B") != counted[code] or options.number(0, "i") != count:
+            raise ValueError(f"operator {code} has not as many tensors as its options say")
 
     def sizes(self, code: int, tensor: _Tensor | None) -> None:
         """Check a constant whose values are sizes: they make tensors of any size, whatever the file says."""

@@ -53,6 +53,12 @@ POSITIVE_OPTIONS: dict[int, dict[int, int]] = {
 }
 """By kind of options the fields that must be positive, with their defaults."""
 
+COUNTED_INPUTS = {83: 59}
+"""By operator (pack) the kind of options whose first field is how many inputs it has."""
+
+COUNTED_OUTPUTS = {49: 35, 88: 64, 102: 79}
+"""The same of outputs: split, unpack, split_v."""
+
 VECTORS_OF_OPTIONS: dict[int, dict[int, int]] = {8: {5: 1}, 17: {0: 4}, 30: {0: 4}}
 """By kind of options (fully connected, reshape, squeeze) the fields that are vectors: their entries' size."""
 

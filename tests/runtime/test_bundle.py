@@ -51,9 +51,13 @@ def test_a_folder_and_its_zip_file_compute_the_same(tiny, tiny_zip, rows, engine
         np.testing.assert_array_equal(found, expected)
 
 
-def test_a_compressed_zip_file_will_do(tiny, tmp_path) -> None:
+def test_a_compressed_zip_file_is_refused(tiny, tmp_path) -> None:
+    """A few kilobytes could become gigabytes."""
     packed = shutil.make_archive(str(tmp_path / "pump"), "zip", tiny)
-    assert read_all(Path(packed)) == read_all(tiny)
+    assert told(Path(packed)) == (
+        "manifest.json cannot be read (it is compressed; zip the bundle without compression (zip -0)); "
+        "copy the bundle again"
+    )
 
 
 # --- files that are not there or not what they were ----------------------------------------------
