@@ -22,7 +22,7 @@ from ._gate import DEFAULT_LIMITS, MICRO_LIMITS, Limits, Reference
 from ._quiet import quiet
 from ._rebuild import RECURRENT
 from ._recipes import MICRO, check_recipe, recipes_for
-from ._rounding import round_weights
+from ._rounding import CONVOLUTIONS, round_weights
 from ._rows import check_rows
 from ._source import Source
 from ._split import ModelError, find_unconvertible
@@ -95,7 +95,7 @@ class Workshop:
         errors = self.reference.error
         self.threshold = options.rule.choose(errors[~self.anomalous], errors[self.anomalous])
         self._chosen: dict[tuple[Precision, Format], tuple[Recipe, tuple[Trial, ...]]] = {}
-        self._rounded: dict[tuple[Format, bool], Source] = {}
+        self._rounded: dict[tuple[Format, tuple[type, ...]], Source] = {}
         self._converted: dict[tuple[int, Role, Format], bytes] = {}
 
     @property
@@ -163,21 +163,20 @@ class Workshop:
         return content
 
     def _rounded_for(self, file_format: Format, recipe: Recipe) -> Source:
-        """Return the autoencoder with its weights on the format's grid.
+        """Return the autoencoder with its weights on the format's grid, but for layers that stay in float.
 
-        In ONNX with calibrated ranges recurrent layers stay in float.
+        In ONNX those are recurrent layers where ranges are calibrated, and convolutions where they are not.
         """
+        keep: tuple[type, ...] = ()
+        if file_format == "onnx":
+            keep = CONVOLUTIONS if recipe.calibration is None else RECURRENT
         layers = (layer for model in (self.source.encoder, self.source.decoder) for layer in model.layers)
-        recurrent = any(isinstance(layer, RECURRENT) for layer in layers)
-        keep = file_format == "onnx" and recipe.calibration is not None and recurrent
+        if not any(isinstance(layer, keep) for layer in layers):
+            keep = ()
         key = (file_format, keep)
         if key not in self._rounded:
-            self._rounded[key] = round_weights(
-                self.source,
-                self.calibration.scaled,
-                safe=file_format == "onnx",
-                keep=RECURRENT if keep else (),
-            )
+            safe = file_format == "onnx"
+            self._rounded[key] = round_weights(self.source, self.calibration.scaled, safe=safe, keep=keep)
         return self._rounded[key]
 
     @cached_property

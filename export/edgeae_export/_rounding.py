@@ -26,9 +26,9 @@ DAMPING = 0.01
 MOST_PATCHES = 20_000
 """Positions of a convolution that are looked at; more add nothing."""
 
-_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D)
-_TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose)
-_ROUNDED = (keras.layers.Dense, *_CONVOLUTIONS, *_TRANSPOSED, *RECURRENT)
+_DIRECT = (keras.layers.Conv1D, keras.layers.Conv2D)
+CONVOLUTIONS = (*_DIRECT, keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose)
+_ROUNDED = (keras.layers.Dense, *CONVOLUTIONS, *RECURRENT)
 
 
 class _Part(NamedTuple):
@@ -165,7 +165,7 @@ def _parts(layer: Any) -> list[_Part]:
         ]
     if layer.data_format != "channels_last" or getattr(layer, "groups", 1) != 1:
         return []
-    if isinstance(layer, _CONVOLUTIONS):
+    if isinstance(layer, _DIRECT):
         return [_Part(layer.kernel, (), -1, lambda values: _patches(layer, values))]
     if any(rate != 1 for rate in layer.dilation_rate):
         return []
