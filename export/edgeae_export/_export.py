@@ -20,6 +20,7 @@ from edgeae_runtime._manifest import (
     FORMAT_VERSION,
     GOLDEN_NAME,
     MANIFEST_NAME,
+    SEAL_NAME,
     Format,
     Precision,
     as_samples,
@@ -204,7 +205,9 @@ def export_source(
     manifest = _manifest(workshop, kept, files)
     for judgement in kept:
         files[judgement.artifact.path] = judgement.content
-    files[MANIFEST_NAME] = encode_manifest(manifest)
+    content = encode_manifest(manifest)
+    files[MANIFEST_NAME] = content
+    files[SEAL_NAME] = f"{hashlib.sha256(content).hexdigest()}  {MANIFEST_NAME}\n".encode()
     _write(files, path, as_zip=as_zip, force=force)
     return manifest
 

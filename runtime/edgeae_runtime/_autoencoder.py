@@ -1,6 +1,5 @@
 """The device's view of a bundle: one object with a few verbs, raw units in and out."""
 
-import math
 import os
 import weakref
 from math import isfinite
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._alarm import Alarm, Drift
-from ._bundle import Bundle
+from ._bundle import Bundle, check_sizes
 from ._engines import ENGINE_FORMATS, Engine, RowRunner, load_engine, run_batches
 from ._errors import BundleError, DataError, EdgeaeError
 from ._manifest import Artifact, Floats, Manifest, Precision, Role, Threshold, as_array, as_samples
@@ -254,12 +253,7 @@ class Autoencoder:
         engine = load_engine(
             self.engine, self._bundle.read_artifact(artifact), role, self._threads, arena=self._arena
         )
-        size = self.manifest.latent_size if role == "decoder" else self.manifest.input.size
-        if math.prod(engine.shape) != size:
-            raise BundleError(
-                f"{self._bundle.path}: {artifact.path} takes rows of shape {engine.shape}, the manifest says "
-                f"{size} values; export the bundle again"
-            )
+        check_sizes(self._bundle, artifact, engine)
         if role == "scorer":
             self._limit = artifact.threshold.value
         self._engines[role] = engine

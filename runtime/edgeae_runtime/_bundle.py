@@ -1,6 +1,7 @@
 """A bundle, a folder ``NAME.edgeae/`` or one uncompressed zip file, and proof that it is as exported."""
 
 import hashlib
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from ._manifest import (
     Manifest,
     Precision,
     decode_manifest,
-    is_sha256,
 )
+from ._manifest_check import check_manifest, is_sha256
 
 GOLDEN_TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "float16": 1e-2, "dynamic": 2e-2, "int8": 2e-2}
 """Allowed difference from the golden outputs, as a share of the largest: processors add up in other orders,
@@ -58,6 +59,12 @@ class Bundle:
         self.sealed: bool = self._check_seal(content)
         """Whether a digest of the manifest lies beside it, and agrees; older exports made none."""
         self.manifest: Manifest = decode_manifest(content, str(path))
+        try:
+            check_manifest(self.manifest)
+        except ValueError as error:
+            raise BundleError(
+                f"{path}: {MANIFEST_NAME} is not valid ({error}); export the bundle again"
+            ) from None
 
     def read_artifact(self, artifact: Artifact) -> bytes:
         """Return a model file's bytes.
@@ -128,6 +135,29 @@ class Check(msgspec.Struct, frozen=True):
     """``ok``, ``failed``, or ``skipped`` where the engine is not installed."""
     detail: str
     """The largest difference, or what went wrong."""
+
+
+def check_sizes(bundle: Bundle, artifact: Artifact, engine: Engine) -> None:
+    """Compare what a loaded artifact takes and gives for one row with what the manifest says.
+
+    Raises:
+        BundleError: they differ.
+    """
+    sample, latent = bundle.manifest.input.size, bundle.manifest.latent_size
+    wanted = {"input": sample, "embedding": latent, "reconstruction": sample, "error": 1}
+    taken, given = TENSORS[artifact.role]
+    where = f"{bundle.path}: {artifact.path}"
+    if math.prod(engine.shape) != wanted[taken]:
+        raise BundleError(
+            f"{where} takes rows of shape {engine.shape}, the manifest says {wanted[taken]} values; "
+            "export the bundle again"
+        )
+    for name, size in zip(given, engine.sizes, strict=True):
+        if size != wanted[name]:
+            raise BundleError(
+                f"{where} gives {size} values for the {name}, the manifest says {wanted[name]}; "
+                "export the bundle again"
+            )
 
 
 def golden_key(artifact: Artifact, tensor: str) -> str:
@@ -202,7 +232,10 @@ def check_artifact(
             return Check(artifact.path, "ok", "source code; its network is the int8 TFLite autoencoder"), None
         name = next(engine for engine, kind in ENGINE_FORMATS.items() if kind == artifact.format)
         engine = load_engine(name, content, artifact.role, threads, arena=arena)
+        check_sizes(bundle, artifact, engine)
         batch = golden_input(artifact, golden)
+        if not len(batch):
+            raise ValueError("it has no rows")
         batch = batch.reshape(len(batch), *engine.shape)
         outputs = run_batches(engine, batch, artifact.precision, artifact.format)
         expected = [golden[golden_key(artifact, tensor)] for tensor in TENSORS[artifact.role][1]]

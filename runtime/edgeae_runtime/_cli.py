@@ -23,6 +23,7 @@ from ._bundle import Bundle
 from ._bundle import verify as run_verify
 from ._engines import ENGINE_FORMATS
 from ._errors import EdgeaeError, EdgeaeWarning, FidelityError, format_table
+from ._manifest import SEAL_NAME
 
 
 class Commands(click.Group):
@@ -123,6 +124,10 @@ def verify(bundle: Path, as_json: bool, threads: int) -> None:
       edgeae verify pump.edgeae --json
     """
     opened = Bundle(bundle)
+    if not opened.sealed:
+        click.echo(
+            f"{bundle}: has no {SEAL_NAME}, so a change of its manifest would not be noticed", err=True
+        )
     checks = run_verify(opened, threads=threads)
     if as_json:
         click.echo(msgspec.json.encode(checks))

@@ -4,9 +4,10 @@ Neither gets threads of its own: they would cost a small model more than they gi
 fork. Many rows are shared out among Python's threads; both engines let go of its lock while they compute.
 """
 
+import math
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from queue import SimpleQueue
@@ -48,6 +49,9 @@ class Engine:
 
     shape: tuple[int, ...]
     """Shape of one input row, without the batch axis."""
+
+    sizes: list[int]
+    """How many values each of the role's outputs has for one row."""
 
     def __init__(self, threads: int) -> None:
         """Take the number of calls of ``run`` that may go on at once."""
@@ -146,6 +150,11 @@ def _check_tensors(role: Role, inputs: Collection[str], outputs: Collection[str]
         raise ValueError(f"its tensors are {found}; expected {', '.join([wanted, *wanted_outputs])}")
 
 
+def _known(shape: Sequence[object]) -> bool:
+    """Whether all but the batch axis are numbers."""
+    return all(isinstance(n, int) and n > 0 for n in shape[1:])
+
+
 def _address(array: Floats) -> int:
     """Return where an array lies in memory; its ``ctypes`` says the same, and has to be imported."""
     address: int = array.__array_interface__["data"][0]
@@ -177,12 +186,18 @@ class _OnnxRuntime(Engine):
         options.add_session_config_entry(_EXTERNAL_DATA, os.path.join(os.devnull, "none"))
         options.add_session_config_entry("session.load_model_format", "ONNX")
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        inputs = session.get_inputs()
-        _check_tensors(role, [i.name for i in inputs], [o.name for o in session.get_outputs()])
+        inputs, named = session.get_inputs(), {o.name: o.shape for o in session.get_outputs()}
+        _check_tensors(role, [i.name for i in inputs], named)
+        if len(inputs) != 1 or not inputs[0].shape or not _known(inputs[0].shape):
+            raise ValueError(f"its inputs are of shapes {[i.shape for i in inputs]}; expected one, known")
         self._session = session
         self._input, outputs = TENSORS[role]
         self._outputs = list(outputs)
         self.shape = tuple(inputs[0].shape[1:])
+        shapes: list[Any] = [named[name] for name in outputs]
+        if not all(map(_known, shapes)):  # then a row tells
+            shapes = [output.shape for output in self.run(np.zeros((1, *self.shape), np.float32))]
+        self.sizes = [math.prod(shape[1:]) for shape in shapes]
 
     def run(self, batch: Floats) -> list[Floats]:
         # for more than one row this beats bound buffers: it reads the batch where it lies
@@ -227,7 +242,7 @@ class _LiteRT(Engine):
         check_tflite(content)
         self._content, self._role = content, role
         first = _Interpreter(content, role)
-        self.shape = first.shape
+        self.shape, self.sizes = first.shape, first.sizes
         self._idle: SimpleQueue[_Interpreter | None] = SimpleQueue()
         for interpreter in [None] * (threads - 1) + [first]:
             self._idle.put(interpreter)
@@ -265,6 +280,8 @@ class _Interpreter:
         self._input: int = details["index"]
         self._outputs: list[int] = [outputs[name]["index"] for name in output_names]
         self.shape: tuple[int, ...] = tuple(int(n) for n in details["shape"][1:])
+        shapes = [outputs[name]["shape"] for name in output_names]
+        self.sizes: list[int] = [math.prod(map(int, shape[1:])) for shape in shapes]
         self._rows = 0
 
     def _resize(self, rows: int) -> None:

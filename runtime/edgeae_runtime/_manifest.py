@@ -204,12 +204,8 @@ class Manifest(_Strict, frozen=True, kw_only=True):
 
 
 def _check_name(name: str) -> None:
-    if "/" in name or "\\" in name or name.startswith("."):
+    if "/" in name or "\\" in name or name.startswith(".") or not name.isprintable() or not name:
         raise ValueError(f"{name!r} must be a plain file name")
-
-
-def is_sha256(text: str) -> bool:
-    return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
 def artifact_name(role: Role, precision: Precision, file_format: Format) -> str:

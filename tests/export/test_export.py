@@ -41,7 +41,12 @@ def manifest(folder):
 def test_a_bundle_holds_every_artifact_with_its_size_and_hash(case):
     artifacts = {a["path"]: a for a in manifest(case.folder)["artifacts"]}
     assert set(artifacts) == ALL
-    assert {path.name for path in case.folder.iterdir()} == {*ALL, "manifest.json", "golden.npz"}
+    assert {path.name for path in case.folder.iterdir()} == {
+        *ALL,
+        "manifest.json",
+        "manifest.sha256",
+        "golden.npz",
+    }
     for name, artifact in artifacts.items():
         content = (case.folder / name).read_bytes()
         assert artifact["bytes"] == len(content)

@@ -57,7 +57,7 @@ def test_values_are_rounded_to_the_nearest_level_and_clipped():
 
 def test_the_bundle_holds_model_source_and_header_and_verifies(micro):
     assert {path.name for path in micro.folder.iterdir()} == {
-        *("manifest.json", "golden.npz"),
+        *("manifest.json", "manifest.sha256", "golden.npz"),
         *(MODEL, SOURCE, HEADER),
     }
     assert [a.path for a in micro.manifest.artifacts] == [MODEL, SOURCE]

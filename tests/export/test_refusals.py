@@ -68,7 +68,7 @@ def test_keep_passing_writes_the_good_ones_and_exits_with_3_all_the_same(export)
     bundle = Bundle(out)
     names = [f"{role}.float32.onnx" for role in ("encoder", "decoder", "scorer")]
     assert [artifact.path for artifact in bundle.manifest.artifacts] == names
-    assert {path.name for path in out.iterdir()} == {*names, "manifest.json", "golden.npz"}
+    assert {path.name for path in out.iterdir()} == {*names, "manifest.json", "manifest.sha256", "golden.npz"}
     with np.load(out / "golden.npz") as golden:
         assert not [name for name in golden if "int8" in name]
     assert load(out).precision == "float32"

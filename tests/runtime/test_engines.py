@@ -333,7 +333,17 @@ import edgeae_runtime
 edgeae_runtime.load({str(tiny)!r}, engine="onnxruntime", precision="int8").detect(numpy.ones(6, "f"))
 print(json.dumps([name for name in set(sys.modules) - before if name.startswith("edgeae_runtime.")]))
 """
-    files = ("alarm", "autoencoder", "bundle", "container", "engines", "errors", "manifest", "tune")
+    files = (
+        "alarm",
+        "autoencoder",
+        "bundle",
+        "container",
+        "engines",
+        "errors",
+        "manifest",
+        "manifest_check",
+        "tune",
+    )
     files += ("onnx_check", "onnx_file", "onnx_tensor")
     assert set(python(code)) == {f"edgeae_runtime._{name}" for name in files}
 

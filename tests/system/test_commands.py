@@ -431,6 +431,8 @@ def test_an_artifact_that_says_something_else_than_when_it_was_exported_is_found
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["golden.npz"] = hashlib.sha256((folder / "golden.npz").read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    (folder / "manifest.sha256").write_text(digest)
     assert fails("verify", "pump.edgeae", cwd=here, status=3, printed=None) == (
         "pump.edgeae: 1 of 12 artifacts failed: scorer.float32.onnx"
     )
