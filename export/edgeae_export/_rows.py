@@ -72,6 +72,8 @@ def _scales_inside(calibration: Reference) -> str | None:
         inverse, shift = np.polyfit(answer.ravel(), given.ravel(), 1)
         gain, offset, layer = 1 / inverse, -shift / inverse, "layer"
         if isinstance(scaling[0], keras.layers.Rescaling) and np.ndim(scaling[0].scale) == 0:
+            if not np.isclose(scaling[0].scale, gain, rtol=0.5):
+                return None
             gain, offset = float(scaling[0].scale), float(scaling[0].offset)
             layer = f"layer '{scaling[0].name}'"
         scaler = calibration.source.scaler
@@ -83,7 +85,7 @@ def _scales_inside(calibration: Reference) -> str | None:
             f"its output is {gain:.3g} · input {offset:+.3g}, so it rescales inside and answers in its own "
             f"units; export it without that {layer}{_HOW} and with {instead}"
         )
-    if _mapped(given, answer, whole=False) > LEAST_MAPPED:
+    if len(scaling) > 1 and _mapped(given, answer, whole=False) > LEAST_MAPPED:
         return (
             "each value of its output is an affine map of the input's, so it normalizes inside and answers "
             f"in its own units; export it without that layer{_HOW} and in Python, with scaler=Scaler("

@@ -1,6 +1,7 @@
 """A model that scales inside is refused with a remedy, and the remedy gives its author's error."""
 
 import re
+import warnings
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.stats import spearmanr
 import edgeae_export
 from edgeae_runtime import DataError, Scaler, load
 from edgeae_runtime._cli import main
+from edgeae_runtime._errors import EdgeaeWarning
 
 UNIT = np.tanh(np.random.default_rng(0).normal(size=(400, 3)) @ np.random.default_rng(1).normal(size=(3, 16)))
 """Rows between -1 and 1, of three causes."""
@@ -124,6 +126,32 @@ def test_a_model_of_scaled_values_that_is_given_raw_ones_is_told_about_units(tmp
         scaler=Scaler(kind="minmax", offset=(0.0,), gain=(1 / 255,)),
         **ONNX,
     )
+
+
+@pytest.mark.parametrize("kind", ["raw", "scaled already", "another unit", "noise"])
+def test_an_encoder_and_a_decoder_of_images_are_looked_at_alike(tmp_path, kind):
+    """The remedy is named where it would help, and nowhere else."""
+    images = BYTES.reshape(-1, 4, 4, 1)
+    first = [
+        layers.Rescaling(1 / 255, name="to_unit"),
+        layers.Conv2D(4, 3, padding="same", activation="relu"),
+    ]
+    encoder = keras.Sequential([keras.Input((4, 4, 1)), *first, layers.Flatten(), layers.Dense(4)])
+    decoder = keras.Sequential([keras.Input((4,)), layers.Dense(16, "sigmoid"), layers.Reshape((4, 4, 1))])
+    whole = keras.Sequential([keras.Input((4, 4, 1)), encoder, decoder])
+    whole.compile(keras.optimizers.Adam(0.01), "mse")
+    whole.fit(images, images / 255, epochs=60, verbose=0)
+    noise = np.random.default_rng(2).uniform(0, 255, images.shape)
+    rows = {"raw": images, "scaled already": images / 255, "another unit": images * 100, "noise": noise}[kind]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", EdgeaeWarning)
+        try:
+            edgeae_export.export((encoder, decoder), np.float32(rows), tmp_path / "x.edgeae", **ONNX)
+            (text,) = (str(w.message) for w in told if issubclass(w.category, EdgeaeWarning))
+        except DataError as error:
+            text = str(error)
+    assert ("without that layer 'to_unit'" in text and text.endswith("--raw-range 0 255")) == (kind == "raw")
+    assert ("they are unlike what it was trained on" in text) == (kind != "raw")
 
 
 def test_on_the_command_line_the_refusal_is_one_line_and_exit_status_1(tmp_path):
