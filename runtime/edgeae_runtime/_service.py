@@ -93,7 +93,7 @@ class Log:
     def now_and_then(self, text: str, kind: str = "") -> None:
         """Tell of something that may come with every reading, but not each time."""
         last, count, _ = self._held.get(kind, (-math.inf, 0, ""))
-        self._held[kind] = last, count + 1, text
+        self._held[kind] = last, count + 1, text[: LINE_LENGTH + 1]
         self.catch_up(kind)
 
     def catch_up(self, *kinds: str, now: bool = False) -> None:

@@ -261,8 +261,11 @@ class Stream:
             return False
         try:
             named = by_name(sample, self._features, where="stream")
+            found = len(named) if isinstance(named, list | tuple) else 0
+            if found > self._values:
+                raise self._another_number(found)
             # as objects, or one long text would have numpy make all values as long
-            values = np.asarray(named, object if isinstance(named, list | tuple) else None)
+            values = np.asarray(named, object if found else None)
             if values.dtype.kind not in "biufO":
                 raise TypeError(f"{values.dtype}")
             with np.errstate(over="ignore", invalid="ignore"):  # what overflows is missing
@@ -273,8 +276,11 @@ class Stream:
                     return math.isfinite(row.dot(self._ones)) or bool(np.isfinite(row).all())
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"stream: a sample holds something that is no number ({error})") from error
-        raise DataError(
-            f"stream: expected {self._values} values a sample, found {values.size}; give all channels at once"
+        raise self._another_number(values.size)
+
+    def _another_number(self, found: int) -> DataError:
+        return DataError(
+            f"stream: expected {self._values} values a sample, found {found}; give all channels at once"
         )
 
     def _interrupt(self) -> None:

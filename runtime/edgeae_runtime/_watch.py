@@ -37,6 +37,8 @@ SETTLE_READINGS = 16
 """…or after so many; fewer than a broker sends without an acknowledgement."""
 CHUNKS_AHEAD = 4
 """Chunks of lines read and not yet taken, so that a fast file does not fill the memory."""
+MESSAGES_AHEAD = 64
+"""Likewise messages: those of QoS 0 the broker sends without waiting for anything."""
 LAST_WORDS_SECONDS = 2.0
 """To deliver what is there after a signal…"""
 DRAIN_SECONDS = 30.0
@@ -65,6 +67,7 @@ class Watch:
         self._log, self._metrics = log, metrics
         self._inbox: queue.SimpleQueue[tuple[str, tuple[Any, ...]]] = queue.SimpleQueue()
         self._slots = threading.Semaphore(CHUNKS_AHEAD)
+        self._message_slots = threading.Semaphore(MESSAGES_AHEAD)
         self._notifier = Notifier()
         self._receipts: list[tuple[int, int]] = []
         self._unsettled: float | None = None
@@ -73,7 +76,7 @@ class Watch:
         self._until: float | None = None
 
     def tell(self, what: str, *details: Any) -> None:
-        """Let the main thread know of something; lines wait while there are many already.
+        """Let the main thread know of something; lines and messages wait while there are many already.
 
         Args:
             what: names one of the methods ``_on_…`` below.
@@ -81,6 +84,9 @@ class Watch:
         """
         if what == "lines":
             self._slots.acquire()
+        elif what == "message":
+            while not self._message_slots.acquire(timeout=0.5) and self._until is None:
+                pass
         self._inbox.put((what, details))
 
     def run(self) -> None:
@@ -176,6 +182,7 @@ class Watch:
 
     def _on_message(self, payload: bytes, mid: int, is_repeat: bool, connection: int) -> None:
         """MQTT: payload, id (0 for QoS 0), whether it may have come before, number of the connection."""
+        self._message_slots.release()
         self._touch()
         self._intake.take_message(payload, mid, is_repeat)
         if mid:

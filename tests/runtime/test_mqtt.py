@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -530,35 +531,46 @@ COSTLY = {
 }
 
 
-@pytest.mark.parametrize("kind", COSTLY)
-def test_a_message_that_costs_too_much_is_left_out_and_the_watch_goes_on(
-    broker, clients, windowed, tmp_path, watches, kind
+def metrics(watch: Watch) -> dict[str, float]:
+    address = re.findall(r"metrics on (\S+)", watch.log.read_text())[-1]
+    with urllib.request.urlopen(address, timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, value in (line.split() for line in lines if line[0] != "#")}
+
+
+def peak(watch: Watch) -> int:
+    """The most memory that it had, in MB."""
+    status = Path(f"/proc/{watch.process.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) // 1000
+
+
+def test_messages_that_cost_too_much_are_left_out_and_the_watch_goes_on(
+    broker, clients, windowed, tmp_path, watches
 ) -> None:
     _, collector = clients
-    watch = watches(broker, windowed, tmp_path / "state")
+    watch = watches(broker, windowed, tmp_path / "state", "--metrics-port", 0)
     watch.says("connected")
     raw = Raw(broker)
-    rows = readings(6)
+    rows = readings(3 + len(COSTLY))
     for row in rows[:3]:
         raw.send(json.dumps(row).encode())
-    wait_for(lambda: len(collector.messages) == 1, "a result")
-    raw.send(COSTLY[kind])
-    for row in rows[3:]:
+    for number, (row, payload) in enumerate(zip(rows[3:], COSTLY.values(), strict=True), 1):
+        raw.send(payload)
         raw.send(json.dumps(row).encode())
+        wait_for(lambda n=number: len(collector.messages) == n + 1, f"a result after {[*COSTLY][number - 1]}")
     raw.close()
-    wait_for(lambda: len(collector.messages) == 4, "results")
+    assert metrics(watch)["edgeae_rejected_total"] == len(COSTLY)
     assert_each_window_once(windowed, rows, collector.results)
-    memory = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{watch.process.pid}/status").read_text())
-    assert int(memory[1]) < 300_000
+    assert peak(watch) < 300
     assert watch.stop() == 0
-    _, line = watch.log.read_text().splitlines()
-    assert line.startswith("edgeae watch: a reading is left out: ")
-    assert len(line) < 600 and line.isprintable()
-    again = watches(broker, windowed, tmp_path / "state")
+    said = watch.log.read_text().splitlines()[2:]
+    assert said and all(line.startswith("edgeae watch: a reading is left out: ") for line in said)
+    assert all(len(line) < 600 and line.isprintable() for line in said)
+    again = watches(broker, windowed, tmp_path / "state", "--metrics-port", 0)
     again.says("connected", 2)
     time.sleep(0.3)
+    assert metrics(again)["edgeae_rejected_total"] == 0  # they were acknowledged, so they do not come again
     assert again.stop() == 0
-    assert len(watch.log.read_text().splitlines()) == 3  # it was acknowledged, so it did not come again
 
 
 @pytest.mark.parametrize("more", [[], ["--max-reading", 2000]])
@@ -577,8 +589,7 @@ def test_what_is_too_large_stays_with_the_broker(broker, clients, windowed, tmp_
         raw.send(json.dumps(row).encode())
     wait_for(lambda: len(collector.messages) == 4, "results")
     assert_each_window_once(windowed, rows, collector.results)
-    memory = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{watch.process.pid}/status").read_text())
-    assert int(memory[1]) < 150_000
+    assert peak(watch) < 150
     watch.says(f"the broker drops those above {2000 if more else 1_000_000:,} bytes, see --max-reading)")
     raw.close()
     assert watch.stop() == 0
@@ -649,4 +660,98 @@ def test_home_assistant_learns_how_long_a_result_counts(broker, clients, windowe
     wait_for(lambda: len(finder.messages) == 2, "another discovery")
     assert expiries() == [{86_400}, {10 * 60 + 4 * 60}]
     finder.close()
+    assert watch.stop() == 0
+
+
+@pytest.mark.slow
+def test_one_watch_survives_all_of_it_with_a_line_each(broker, clients, bundle, tmp_path, watches) -> None:
+    publisher, collector = clients
+    with bundle.manifest() as manifest:
+        manifest["input"].update(shape=[3, 2], features=["heat", "load"], window=3, stride=1)
+    watch = watches(broker, bundle.path, tmp_path / "state", "--swap-seconds", 4)
+    watch.says("connected")
+    random = np.random.default_rng(5)
+    sent = 0
+    lines = ["connected"]
+
+    def said() -> list[str]:
+        return [line.partition("watch: ")[2] for line in watch.log.read_text().splitlines()]
+
+    def go_on(count: int = 6, **odd: object) -> None:
+        """Send readings, one of them odd; most of them give results."""
+        nonlocal sent
+        before = len(collector.messages)
+        for i in range(count):
+            heat, load = random.normal(50, 10, 2).round(3).tolist()
+            reading = {"heat": heat, "load": load, "seq": sent, "time": 1_700_000_000 + sent}
+            publisher.publish({**reading, **(odd if i == 2 else {})})
+            sent += 1
+        # the first reading after one that was left out begins a window
+        wait_for(lambda: len(collector.messages) >= before + count - 5, "results")
+        wait_for(lambda: publisher.published == publisher.handed == sent, "the publisher")
+
+    def has(text: str) -> None:
+        lines.append(text)
+        wait_for(lambda: len(said()) == len(lines) and said()[-1].startswith(text), f"{text} in {said()}")
+
+    go_on()
+    spoilt = {
+        "endless": (lambda bad: bad.never_end(), "could not be verified within 4 s"),
+        "greedy": (lambda bad: bad.burden(side=1_000_000), "scorer.float32.onnx: "),
+        "fifo": (
+            lambda bad: [(bad.path / "manifest.json").unlink(), os.mkfifo(bad.path / "manifest.json")],
+            "could not be verified within 4 s",
+        ),
+        "garbage": (lambda bad: bad.write("manifest.json", b"\x1b[2J" * 999), "manifest.json is not valid"),
+    }
+    for name, (spoil, why) in spoilt.items():
+        bad = type(bundle)(shutil.copytree(bundle.path, tmp_path / f"{name}.edgeae"))
+        spoil(bad)
+        bundle.path.rename(tmp_path / "good")
+        bad.path.rename(bundle.path)
+        has("refused, the old one goes on: ")
+        assert why in said()[-1]
+        bundle.path.rename(tmp_path / name)
+        (tmp_path / "good").rename(bundle.path)
+        go_on()
+        time.sleep(2.5)  # the good one is seen, verified and the same as before
+    raw = Raw(broker)
+    for number, payload in enumerate(COSTLY.values()):
+        raw.send(payload)
+        if number == 0:
+            has("a reading is left out: is not JSON")
+        go_on()
+    raw.send(b"[%s]" % (b" " * 60_000_000))
+    raw.close()
+    go_on(seq=2**62)
+    go_on(seq=-1)
+    go_on(time="9999-01-01")
+    assert [line for line in said() if "stale" in line] == []
+    wait_for(lambda: any("is taken without its time, 9999" in line for line in said()), "a line")
+    go_on(time=0)
+    go_on(seq=float("nan"))
+    go_on(load=None)
+    go_on(load="unavailable")
+    assert peak(watch) < 300
+    assert watch.stop() == 0
+    assert all(line.isprintable() and len(line) < 600 for line in said())
+    assert [r["sequence"] for r in collector.results] == list(range(1, len(collector.messages) + 1))
+
+
+@pytest.mark.slow
+def test_a_flood_of_costly_messages_without_receipts_does_not_fill_the_memory(
+    broker, clients, windowed, tmp_path, watches
+) -> None:
+    _, collector = clients
+    watch = watches(broker, windowed, tmp_path / "state")
+    watch.says("connected")
+    raw = Raw(broker)
+    flood = COSTLY["many lists"]
+    for _ in range(300):
+        raw.client.publish(TOPIC, flood, qos=0)
+    for row in readings(3):
+        raw.send(json.dumps(row).encode())
+    wait_for(lambda: len(collector.messages) == 1, "a result", 120)
+    raw.close()
+    assert peak(watch) < 220
     assert watch.stop() == 0
