@@ -14,6 +14,8 @@ from ._tflite_operators import (
     COUNTED_INPUTS,
     COUNTED_OUTPUTS,
     MAY_BE_ABSENT,
+    OUTPUT_LIKE,
+    OUTPUT_TYPES,
     POSITIVE_OPTIONS,
     SEVERAL_OUTPUTS,
     SIZES_IN,
@@ -215,20 +217,23 @@ class _Check:
         operator.span(7, 1)
         for i in map(int, operator.numbers(8, "i")):
             _index("an operator's intermediate tensor", i, tensors)
+        self.options(operator, code)
+        self.count(operator, code, COUNTED_INPUTS, len(inputs))
+        self.count(operator, code, COUNTED_OUTPUTS, len(outputs))
         for position, i in enumerate(inputs):
             if i == -1 and position in MAY_BE_ABSENT.get(code, ()):
                 continue
             _index("an operator's input", i, tensors)
             if not tensors[i].known:
                 raise ValueError(f"operator {code} reads a tensor that has no values yet")
+        kinds = OUTPUT_TYPES.get(code) or (tensors[inputs[OUTPUT_LIKE.get(code, 0)]].kind,)
         for i in outputs:
             _index("an operator's output", i, tensors)
+            if tensors[i].kind not in kinds:
+                raise ValueError(f"operator {code} gives a tensor of type {tensors[i].kind}")
             if tensors[i].known:
                 raise ValueError(f"operator {code} writes to what has values already")
             tensors[i].known = True
-        self.options(operator, code)
-        self.count(operator, code, COUNTED_INPUTS, len(inputs))
-        self.count(operator, code, COUNTED_OUTPUTS, len(outputs))
         for position in SIZES_IN.get(code, ()):
             self.sizes(code, tensors[inputs[position]] if position < len(inputs) else None)
 

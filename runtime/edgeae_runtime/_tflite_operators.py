@@ -44,6 +44,18 @@ SEVERAL_OUTPUTS = {49, 88, 102}
 MAY_BE_ABSENT = {9: {2}, 44: {1, 5, 9, 10, 11, 12, 16, 17, 20, 21, 22, 23}}
 """By operator the inputs that may be -1: a bias; an LSTM's coupled gate, peepholes, projection and norms."""
 
+OUTPUT_LIKE = {49: 1, 64: 1, 67: 2, 94: 1, 123: 1, 141: 2}
+"""By operator the input whose type its outputs must have, if not the first: kernels write as such."""
+
+OUTPUT_TYPES: dict[int, tuple[int, ...]] = {
+    **dict.fromkeys((58, 61, 62, 63, 71, 72, 84, 86, 87, 91, 139), (6,)),  # bool: comparisons, logic
+    **dict.fromkeys((56, 77, 79, 110), (2, 4)),  # integers: shape, rank, arg_max and arg_min
+    6: (0,),  # dequantize
+    53: (0, 1, 2, 3, 4, 6, 7, 9),  # cast
+    114: (3, 7, 9),  # quantize
+}
+"""By operator the types that its outputs may have, where they go by no input."""
+
 POSITIVE_OPTIONS: dict[int, dict[int, int]] = {
     1: {1: 0, 2: 0, 4: 1, 5: 1},  # Conv2DOptions: strides, dilations
     2: {1: 0, 2: 0, 5: 1, 6: 1},  # DepthwiseConv2DOptions

@@ -28,8 +28,6 @@ NAMES = [
 ]
 INT8 = "scorer.int8.tflite"
 FUZZ = Path(__file__).with_name("fuzz_tflite.py")
-WEIGHTS, ACTIVATION = 8, 24
-"""Tensors of the int8 scorer: (4, 6) with four scales; what is quantized at run time, with one."""
 
 
 @pytest.fixture
@@ -154,6 +152,7 @@ WRONG = {
     "a metadata buffer": (put("metadata.0.buffer", 2**31), "a metadata buffer is number 2147483648 of 16"),
     "an unnamed metadata": (put("metadata.0.name", None), "it has no metadata's name"),
     "a type": (put(f"{GRAPH}.tensors.9.type", 5), "a tensor is of type 5"),
+    "an output's type": (put(f"{GRAPH}.tensors.14.type", 3), "operator 41 gives a tensor of type 3"),
     "a shape": (put(f"{GRAPH}.tensors.14.shape", [-1, 6]), "a tensor is of shape \\[-1, 6\\]"),
     "an empty shape": (put(f"{GRAPH}.tensors.14.shape", [0, 6]), "a tensor is of shape \\[0, 6\\]"),
     "a large shape": (put(f"{GRAPH}.tensors.14.shape", [2**15, 2**15]), f"take more than {MAX_MEMORY} bytes"),
@@ -234,6 +233,30 @@ def test_a_stride_out_of_range_is_refused(changed, kind, value) -> None:
         operator.builtinOptionsType = getattr(schema.BuiltinOptions, make.__name__[:-1])
 
     assert "a stride, dilation or side out of range" in reason(changed(change))
+
+
+@pytest.mark.parametrize("count", [0, 2, 128, -1])
+@pytest.mark.parametrize(
+    ("code", "make", "field"),
+    [
+        (49, schema.SplitOptionsT, "numSplits"),
+        (88, schema.UnpackOptionsT, "num"),
+        (83, schema.PackOptionsT, "valuesCount"),
+    ],
+)
+def test_more_tensors_than_there_are_are_refused(changed, code, make, field, count) -> None:
+    """The kernels go by what the options say."""
+
+    def change(model: Any) -> None:
+        options = make()
+        setattr(options, field, count)
+        model.operatorCodes[0].builtinCode = model.operatorCodes[0].deprecatedBuiltinCode = code
+        operator = model.subgraphs[0].operators[0]
+        operator.inputs = [11, 0] if code == 49 else [0]
+        operator.builtinOptions = options
+        operator.builtinOptionsType = getattr(schema.BuiltinOptions, make.__name__[:-1])
+
+    assert f"operator {code} has not as many tensors as its options say" in reason(changed(change))
 
 
 def test_sizes_that_make_a_tensor_of_terabytes_are_refused(changed) -> None:
