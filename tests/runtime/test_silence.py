@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import subprocess
 import sys
 import time
@@ -160,12 +159,10 @@ def test_readings_that_are_never_taken_are_told(listener, reading, told) -> None
     assert listener.said() == [f"stale: none of the last 10 readings was full: {told}"]
 
 
-def test_readings_that_never_complete_a_window_are_told(tiny, tmp_path, monkeypatch) -> None:
-    folder = shutil.copytree(tiny, tmp_path / "pump.edgeae")
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    manifest["input"].update(shape=[3, 2], features=["heat", "load"], window=3, stride=1)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    listener = Listener(edgeae_runtime.load(folder), monkeypatch)
+def test_readings_that_never_complete_a_window_are_told(bundle, monkeypatch) -> None:
+    with bundle.manifest() as manifest:
+        manifest["input"].update(shape=[3, 2], features=["heat", "load"], window=3, stride=1)
+    listener = Listener(edgeae_runtime.load(bundle.path), monkeypatch)
     for i in range(100):
         listener.take({"heat": 1.0, "load": 2.0 if i % 3 else None})
     assert listener.said() == ["stale: none of the last 40 readings completed a window of 3: load is missing"]
@@ -174,12 +171,10 @@ def test_readings_that_never_complete_a_window_are_told(tiny, tmp_path, monkeypa
     assert listener.said() == ["stale no more: full readings come again; load is back"]
 
 
-def test_channels_without_names_are_counted(tiny, tmp_path, monkeypatch) -> None:
-    folder = shutil.copytree(tiny, tmp_path / "pump.edgeae")
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    manifest["input"].update(features=None)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    listener = Listener(edgeae_runtime.load(folder), monkeypatch)
+def test_channels_without_names_are_counted(bundle, monkeypatch) -> None:
+    with bundle.manifest() as manifest:
+        manifest["input"].update(features=None)
+    listener = Listener(edgeae_runtime.load(bundle.path), monkeypatch)
     for _ in range(20):
         listener.take({"values": [1, None, 3, 4, 5, None]})
     assert listener.said() == [
