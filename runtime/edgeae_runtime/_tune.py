@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _processor
 from ._bundle import DIFFERS, Bundle, check_artifact, golden_input, load_golden
 from ._engines import ENGINE_FORMATS, ENGINE_MODULES, Engine, run_batches
 from ._errors import BundleError, EdgeaeWarning, FidelityError, OutputError
@@ -65,6 +64,8 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
 
     def about_int8(self) -> str | None:
         """Return in one line that int8 is refused or slower than float32 here; None where it is neither."""
+        from . import _processor
+
         times = {
             precision: [p.microseconds for p in self.pairs if p.precision == precision and p.microseconds]
             for precision in ("int8", "float32")
@@ -161,6 +162,8 @@ def _installed(engine: str) -> bool:
 
 def _key(bundle: Bundle, threads: int, arena: bool, rows: int) -> dict[str, str]:
     """Return all that a measurement depends on."""
+    from . import _processor  # not needed where nothing is left to auto
+
     return {
         "manifest": hashlib.sha256(msgspec.json.encode(bundle.manifest)).hexdigest(),
         "engines": " ".join(sorted(name for module in ENGINE_MODULES.values() for name in _versions(module))),
