@@ -15,8 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import numpy as np
+import onnx
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 import edgeae_runtime
 from edgeae_runtime._errors import DataError
@@ -536,6 +539,46 @@ def test_bundles_are_swapped_under_load_and_bad_ones_refused(start, bundle, own,
     steps = [thresholds[0]] + [b for a, b in itertools.pairwise(thresholds) if a != b]
     base = own.threshold.value
     assert steps == pytest.approx([base, 2 * base, 4 * base])
+
+
+def reading_files(content: bytes) -> bytes:
+    """An ONNX model with a constant whose values are another file's."""
+    model = onnx.load_from_string(content)
+    stolen = model.graph.initializer.add(name="stolen", data_type=1, dims=[2], data_location=1)
+    stolen.external_data.add(key="location", value="secret")
+    return model.SerializeToString()
+
+
+def ending_processes(content: bytes) -> bytes:
+    """A TFLite model whose signature is of a subgraph that is not there."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    model.signatureDefs[0].subgraphIndex = 7
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_hostile_bundles_with_right_hashes_are_refused_and_the_old_one_goes_on(
+    start, bundle, own, rows
+) -> None:
+    running = start(bundle.path)
+    running.feed(rows[:1])
+    running.has(1)
+    bundle.replace("scorer.float32.onnx", reading_files(bundle.read("scorer.float32.onnx")))
+    running.says(
+        "scorer.float32.onnx: onnxruntime cannot load the scorer: the ONNX model has a constant 'stolen'"
+    )
+    bundle.replace("encoder.int8.tflite", ending_processes(bundle.read("encoder.int8.tflite")))
+    bundle.keep("tflite")
+    running.says("encoder.int8.tflite: litert cannot load the encoder: the TFLite model is refused")
+    (bundle.path / "manifest.json").unlink()
+    os.mkfifo(bundle.path / "manifest.json")
+    running.says("manifest.json cannot be read (it is no regular file)")
+    running.feed(rows[1:3])
+    running.has(3)
+    assert running.end() == 0
+    np.testing.assert_array_equal(np.float32(running.errors), one_by_one(own, rows[:3]))
+    assert running.err.read_text().count("refused, the old one goes on") == 3
 
 
 def test_an_open_window_survives_a_swap(start, bundle, tmp_path, rows) -> None:
