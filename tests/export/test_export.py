@@ -2,6 +2,7 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -115,9 +116,14 @@ def test_only_what_is_asked_for_is_made_and_it_is_the_same(
     wanted = {n for n in ALL if n.split(".")[1] in precisions and n.split(".")[2] in formats}
     made = files(tmp_path / "few.edgeae")
     assert {artifact.path for artifact in found.artifacts} == wanted
-    assert set(made) == {*wanted, "manifest.json", "golden.npz"}
+    assert set(made) == {*wanted, "manifest.json", "manifest.sha256", "golden.npz"}
     for name in wanted:
         assert made[name] == (digits_bundle / name).read_bytes()
+
+
+def test_the_manifest_has_a_digest_of_its_own_that_sha256sum_takes(digits_bundle):
+    assert Bundle(digits_bundle).sealed
+    subprocess.run(["sha256sum", "--check", "--strict", "manifest.sha256"], cwd=digits_bundle, check=True)
 
 
 @pytest.mark.slow
@@ -128,7 +134,7 @@ def test_the_same_run_gives_the_same_bytes_wherever_and_however_it_is_exported(
     monkeypatch.chdir(tmp_path)
     edgeae_export.export("pump.run", None, "again.edgeae")
     first = files(pump_bundle)
-    assert set(first) == {*ALL, "manifest.json", "golden.npz"}
+    assert set(first) == {*ALL, "manifest.json", "manifest.sha256", "golden.npz"}
     assert files(tmp_path / "again.edgeae") == first
     for content in first.values():
         assert b"/tmp" not in content

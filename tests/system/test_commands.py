@@ -323,7 +323,7 @@ def test_what_exists_is_replaced_with_force_unless_it_is_something_else(here, pu
     only = ["--formats", "onnx", "--precisions", "float32"]
     done = works("export", pump / "pump.run", "--out", "pump.edgeae", "--force", *only, cwd=here)
     made = [f"{role}.float32.onnx" for role in ("encoder", "decoder", "scorer")]
-    assert set(snapshot(here / "pump.edgeae")) == {*made, "manifest.json", "golden.npz"}
+    assert set(snapshot(here / "pump.edgeae")) == {*made, "manifest.json", "manifest.sha256", "golden.npz"}
     for name in made:
         (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"{name} ")]
         assert f" {(here / 'pump.edgeae' / name).stat().st_size:,} " in line
