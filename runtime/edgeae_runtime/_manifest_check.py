@@ -56,7 +56,7 @@ def _check_input(given: "Input") -> None:
             f"input.shape is {list(given.shape)[:MAX_AXES]}, expected 1 to {MAX_AXES} positive numbers of at "
             f"most {MAX_VALUES} values"
         )
-    if given.features is not None and len(given.features) != given.shape[-1]:
+    if given.features is not None and len(given.features) not in (given.shape[-1], given.size):
         raise ValueError(f"input has {len(given.features)} features for {given.shape[-1]} values")
     if given.window is not None:
         _between("input.window", given.window, 1, given.size)

@@ -6,9 +6,19 @@ graphs of its own (control flow, functions) could hide such data, or never end; 
 """
 
 from ._onnx_file import Node, OnnxModel, read_model
+from ._onnx_tensor import Tensor
 
 OPERATORS = {"com.microsoft": {"DynamicQuantizeLSTM"}}
 """What is allowed besides ONNX's own operators, by domain: what `edgeae export` makes."""
+
+SIZES_IN = {
+    **dict.fromkeys(("Expand", "OneHot", "Pad", "Range", "Tile"), (1,)),
+    **{"ConstantOfShape": (0,), "Resize": (2, 3), "Upsample": (1,)},
+}
+"""By operator the inputs whose values are sizes of its output, or factors."""
+
+MAX_ENTRIES = 2**26
+"""Values of a tensor whose sizes are a constant's values."""
 
 _ONNX = ("", "ai.onnx")
 
@@ -36,7 +46,30 @@ def _refused(model: OnnxModel) -> str | None:
     ):
         if has:
             return what
-    return next(filter(None, map(_refused_of, model.nodes)), None)
+    return next(filter(None, map(_refused_of, model.nodes)), None) or _too_large(model)
+
+
+def _too_large(model: OnnxModel) -> str | None:
+    """Look at constants that are sizes: they make a tensor of any size from a few bytes."""
+    constants = dict(model.initializers)
+    for node in model.nodes:
+        value = node.attributes.get("value")
+        if node.op_type == "Constant" and isinstance(value, Tensor) and node.outputs:
+            constants[node.outputs[0]] = value
+    for node in model.nodes:
+        for position in SIZES_IN.get(node.op_type, ()):
+            tensor = constants.get(node.inputs[position]) if position < len(node.inputs) else None
+            if tensor is not None and not _product(tensor) <= MAX_ENTRIES:  # NaN is not either
+                return f"an operator {node.op_type!r} that makes a tensor of more than {MAX_ENTRIES} values"
+    return None
+
+
+def _product(sizes: Tensor) -> float:
+    """Return the product of a constant's values, each at least 1."""
+    product = 1.0
+    for value in sizes.array().ravel()[:1000].tolist():  # no tensor has as many axes
+        product *= max(1.0, abs(float(value)))
+    return product
 
 
 def _refused_of(node: Node) -> str | None:

@@ -155,6 +155,19 @@ def test_every_way_out_of_a_model_is_refused(kind) -> None:
         check_onnx(content)
 
 
+@pytest.mark.parametrize("operator", ["Expand", "Tile", "Pad", "ConstantOfShape", "Resize"])
+@pytest.mark.parametrize("as_node", [False, True], ids=["initializer", "node"])
+def test_sizes_that_make_a_tensor_of_terabytes_are_refused(operator, as_node) -> None:
+    sizes = numpy_helper.from_array(np.int64([2**20, 1, 2**20]), "sizes")
+    before = {"ConstantOfShape": [], "Resize": ["x", "", ""]}.get(operator, ["x"])
+    node = helper.make_node(operator, [*before, "sizes"], ["y"])
+    reason = f"an operator '{operator}' that makes a tensor of more than 67108864 values"
+    constant = helper.make_node("Constant", [], ["sizes"], value=sizes)
+    content = model_of(constant, node) if as_node else model_of(node, initializer=[sizes])
+    with pytest.raises(ValueError, match=reason):
+        check_onnx(content)
+
+
 def test_functions_and_training_are_refused() -> None:
     for field, reason in (("functions", "functions of its own"), ("training_info", "a part for training")):
         model = onnx.ModelProto()
