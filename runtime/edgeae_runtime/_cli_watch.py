@@ -106,10 +106,11 @@ def watch(bundle: Path, **options: Any) -> None:
       edgeae watch pump.edgeae --mqtt mqtt://localhost --topic sensors/pump --publish edgeae/pump
     """
     _check(options)
-    from ._intake import Intake, Spool
+    from ._intake import Intake
     from ._readings import READING_BYTES, VALUE_BYTES
     from ._sandbox import Sandbox, open_bundle
     from ._service import Log, new_metrics, open_threshold, poll, serve, signature
+    from ._spool import Spool
     from ._watch import Watch
 
     among = options["alarm_among"] or options["alarm_needed"]

@@ -20,10 +20,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ._errors import EdgeaeError
-from ._intake import Intake, Spool
+from ._intake import Intake
 from ._manifest import Threshold
 from ._readings import Lines
 from ._service import Log, Notifier
+from ._spool import Spool
 
 if TYPE_CHECKING:
     from ._autoencoder import Autoencoder

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgeae_runtime._errors import OutputError
-from edgeae_runtime._intake import Spool
+from edgeae_runtime._spool import Spool
 
 
 def payloads(first: int, count: int) -> list[bytes]:
