@@ -27,6 +27,7 @@ seen to send a thousand again after a restart…"""
 NEAR = 1000
 """…and unless it is 0 or 1, so far behind: who sends it has been restarted and counts anew. A jump that is
 longer is believed only when the next number agrees with it."""
+CLOSE = 10
 RANGES = 16
 
 ON, CUT, LATE, DOUBT, CUT_BEFORE, RESUME = range(6)
@@ -167,21 +168,28 @@ class Numbers(msgspec.Struct):
                 del self.ranges[place]
                 self.ranges.append((first, number))
                 return int(far and goes_on)
-        missing = number - self.ranges[-1][1] - 1 if self.ranges else 0
+        missing = self._missing(number)
         self.is_far = missing > NEAR
         self.ranges.append((number, number))
         if len(self.ranges) > RANGES:
             self._tidy()
-        return missing if 0 < missing <= NEAR else 0
+        return 0 if self.is_far else missing
+
+    def _missing(self, number: int) -> int:
+        """Count those between it and the next lower that was there; an odd one in between was one of them."""
+        below = max((last for _, last in self.ranges if last < number), default=number - 1)
+        missing = number - below - 1
+        first, last = self.ranges[-1] if self.ranges else (0, 0)
+        return max(0, missing - 1) if first == last != below else missing
 
     def _knows(self, number: int) -> bool:
-        """Tell whether it was there; one that stands alone far off was not believed and tells nothing."""
-        *_, current = self.ranges or [(0, -1)]
-        return any(
-            first <= number <= last
-            for first, last in self.ranges
-            if last > first or abs(last - current[1]) <= NEAR
-        )
+        """Tell whether it was there; one that stands alone, not between others, was odd and tells nothing."""
+        if self.ranges and self.ranges[-1][0] <= number <= self.ranges[-1][1]:
+            return True
+        if (number, number) not in self.ranges:
+            return any(first <= number <= last for first, last in self.ranges)
+        before = any(0 < number - last <= CLOSE for _, last in self.ranges)
+        return before and any(0 < first - number <= CLOSE for first, _ in self.ranges)
 
     def _begin(self, first: int, last: int) -> None:
         self.ranges, self.anew, self.repeats, self.is_far = [(first, last)], None, 0, False

@@ -26,6 +26,7 @@ NUMBERS = {
     "2^62": lambda i: 2**62,
     "2^62 and on": lambda i: 2**62 + i,
     "-2^62": lambda i: -(2**62),
+    "-1": lambda i: -1,
     "negative": lambda i: -i,
     "at random": lambda i: int(np.random.default_rng(i).integers(-(2**62), 2**62)),
     "some ahead": lambda i: i + 500,
@@ -107,10 +108,10 @@ def test_times_that_are_wrong_cost_no_result(row, odd, every) -> None:
 
 @pytest.mark.parametrize("every", [2, 3, 5, 6, 7, 20, 50])
 def test_windows_reach_over_a_reading_whose_time_or_number_is_wrong(window, every) -> None:
-    for name in ("seq", "time"):
+    for name, bad in (("seq", 2**62), ("seq", -1), ("seq", -(2**62)), ("time", YEAR_9999), ("time", 0)):
         counted = Counted(window)
         for i in range(300):
-            good, bad = {"seq": (i, 2**62), "time": (START + i, YEAR_9999)}[name]
+            good = {"seq": i, "time": START + i}[name]
             counted.take(**{name: good if i % every != every - 1 else bad})
         assert len(counted.intake.results) == 300 - 5
         assert counted["interruptions"] == 0
