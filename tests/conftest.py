@@ -16,6 +16,12 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgeae-cache-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
+last_line = []
+# Registered before xdist starts its workers, so called after they have ended: only then comes out what
+# TensorFlow has said in them, and would stand below.
+atexit.register(lambda: print(*last_line, end="\n" * len(last_line)))
+
+
 def pytest_unconfigure(config):
     """Say last, below pytest's own last line, what would run the tests that a package is missing for."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
@@ -24,7 +30,7 @@ def pytest_unconfigure(config):
     reasons = {report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", [])}
     wanted = {name for reason in reasons if reason.startswith(REASON) for name in reason.split()[2:]}
     if wanted:
-        reporter.write_line(f"to run the tests that were skipped: {REASON}{' '.join(sorted(wanted))}")
+        last_line.append(f"to run the tests that were skipped: {REASON}{' '.join(sorted(wanted))}")
 
 
 @pytest.fixture(scope="session")
