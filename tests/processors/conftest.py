@@ -23,6 +23,7 @@ import emulator  # noqa: E402  # needs the line above
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory):
     """The folder of one small bundle of each kind, of candidates, and data for them; see bundles.py."""
+    needs("qemu-user")  # before anything is made for it
     folder = tmp_path_factory.mktemp("bundles")
     run = (
         "import sys; sys.path.insert(0, sys.argv[3]); import bundles; folder, first, _ = sys.argv[1:]\n"
