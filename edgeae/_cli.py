@@ -7,10 +7,7 @@ from typing import Any
 
 import click
 
-from edgeae_export._quiet import import_tensorflow
-from edgeae_export._source import RUN_NAME
 from edgeae_runtime._errors import progress_bar
-from edgeae_runtime._files import check_target
 
 from ._data_options import data_options, read_data
 from ._options import model_options, training_options
@@ -53,6 +50,10 @@ def train(
       edgeae train pump.csv --out pump.run --columns temp,volt --label-column state --normal ok
       edgeae train week1.csv week2.csv --out pump.run --window 60
     """
+    from edgeae_export._quiet import import_tensorflow
+    from edgeae_export._source import RUN_NAME
+    from edgeae_runtime._files import check_target
+
     check_target(out, force=force, mark=RUN_NAME)
     checkpoint = checkpoint_path(out)
     check_checkpoint(checkpoint, resume=resume, force=force)
@@ -102,6 +103,9 @@ def demo(out: Path, force: bool) -> None:
       edgeae demo
       edgeae demo --out /tmp/edgeae-demo
     """
+    from edgeae_export._quiet import import_tensorflow
+    from edgeae_runtime._files import check_target
+
     check_target(out, force=force)
     import_tensorflow()
     from ._demo import run_demo

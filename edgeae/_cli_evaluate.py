@@ -5,10 +5,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import msgspec
-
-from edgeae_export._quiet import import_tensorflow
-from edgeae_runtime._files import check_file_target, check_target, new_file
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,6 +79,11 @@ def evaluate(
       edgeae evaluate pump.edgeae readings.csv --label-column state --normal ok --json figures.json
       edgeae evaluate temperature.run rest.csv --labels failures.json --fit-data first.csv
     """
+    import msgspec
+
+    from edgeae_export._quiet import import_tensorflow
+    from edgeae_runtime._files import check_file_target, new_file
+
     if json_file is not None:
         check_file_target(json_file)
     import_tensorflow()
@@ -120,6 +121,9 @@ def report(run: Path, out: Path, force: bool, **settings: Any) -> None:
       edgeae report fashion.run --out report.html --bundle fashion.edgeae \\
           --data t10k-images-idx3-ubyte.gz --labels t10k-labels-idx1-ubyte.gz
     """
+    from edgeae_export._quiet import import_tensorflow
+    from edgeae_runtime._files import check_file_target, check_target
+
     check_target(out, force=force)
     check_file_target(out)
     import_tensorflow()

@@ -54,7 +54,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a training run; what is None is derived from the data.
 
     The weights of penalties are relative to the loss of predicting the mean of the training rows, so one
-    weight serves every scaler, unit and loss; see `edgeae._objectives`.
+    weight serves every scaler, unit and loss.
     """
 
     arch: Arch = "dense"

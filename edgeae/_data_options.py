@@ -2,13 +2,14 @@
 
 import csv
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgeae_runtime import DataError
+from edgeae_runtime._errors import DataError
 
-from ._dataset import Data
+if TYPE_CHECKING:
+    from ._dataset import Data
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,7 +45,7 @@ def read_data(
     normal: str | None,
     window: int | None,
     stride: int | None,
-) -> Data:
+) -> "Data":
     """Read what the options of `data_options` say, and tell of windows on standard error.
 
     Raises:

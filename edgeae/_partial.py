@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edgeae_runtime import EdgeaeError
+from edgeae_runtime._errors import EdgeaeError
 
 
 class ResumeError(EdgeaeError):

@@ -36,7 +36,12 @@ _PAGE = files(__package__) / "_page"
 
 
 def write_report(
-    run: Path, out: Path, *, data: Path | None = None, bundle: Path | None = None, **settings: Any
+    run: str | Path,
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    bundle: str | Path | None = None,
+    **settings: Any,
 ) -> int:
     """Evaluate a run and write its page.
 
@@ -45,15 +50,17 @@ def write_report(
         out: the page.
         data: file of samples; None takes the run's held-out rows.
         bundle: what was exported from the run, for the fidelity table.
-        settings: as for `evaluate_files`.
+        settings: ``labels`` (a path), ``label_column``, ``normal``, ``fit_data`` (a path), ``threshold``,
+            ``noise`` and ``seed``, as the options of ``edgeae report`` and ``edgeae evaluate``.
 
     Returns:
         The page's size in bytes.
 
     Raises:
         RunError: ``run`` is no run folder.
-        EdgeaeError: as for `evaluate_files`; the bundle cannot be read; the page cannot be written.
+        EdgeaeError: as for `evaluate`; a file or the bundle cannot be read; the page cannot be written.
     """
+    run, out, data = Path(run), Path(out), None if data is None else Path(data)
     if not (run / RUN_NAME).is_file():
         raise RunError(f"{run}: not a run folder ({RUN_NAME} is missing); a report is made of a run")
     manifest = None if bundle is None else Bundle(bundle).manifest

@@ -66,14 +66,14 @@ class Trained:
         encoder, decoder = self.model.get_layer("encoder"), self.model.get_layer("decoder")
         return Source(encoder, decoder, self.scaler, self.input, self.held_out[:MOST_HELD_OUT_ROWS])
 
-    def save(self, path: Path, *, force: bool = False) -> None:
+    def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write a run folder: model, scaler and settings, history, loss curve, held-out rows.
 
         Raises:
             OutputError: the folder exists and ``force`` is false, or the disk refuses it.
         """
         run = Run(input=self.input, scaler=self.scaler, config=msgspec.to_builtins(self.config))
-        with new_folder(path, force=force, mark=RUN_NAME) as folder:
+        with new_folder(Path(path), force=force, mark=RUN_NAME) as folder:
             self.model.save(folder / MODEL_NAME)
             if self.posterior is not None:
                 self.posterior.save(folder / POSTERIOR_NAME)
@@ -107,7 +107,7 @@ def train(
         config: the settings.
         progress: called after every epoch with its number, from 1, and its losses.
         checkpoint: file that is written after every epoch, for ``resume``; it stays when the training is
-            done, for the caller to `edgeae._partial.discard` once the result is safe.
+            done, for the caller to delete once the result is safe.
         resume: continue from ``checkpoint`` where there is one; the weights will be those of a training
             that was never interrupted.
 

@@ -1,22 +1,90 @@
-"""Turn a Keras autoencoder into a bundle of quantized ONNX and TFLite files that are proven faithful."""
+"""Turn a Keras autoencoder into a bundle of quantized ONNX and TFLite files that are proven faithful.
+
+What `dir` shows is public; the modules behind it are not. `EdgeaeError` shows all errors as a tree.
+"""
 
 from typing import TYPE_CHECKING, Any
 
 from edgeae_runtime import __version__
 
 if TYPE_CHECKING:
+    from edgeae_runtime import (
+        BundleError,
+        DataError,
+        EdgeaeError,
+        EdgeaeWarning,
+        EngineError,
+        FidelityError,
+        Format,
+        Manifest,
+        OutputError,
+        Precision,
+        Scaler,
+    )
+
     from ._export import export
-    from ._gate import Limits
+    from ._gate import DEFAULT_LIMITS, Limits
+    from ._recipes import RecipeError
+    from ._source import RunError, Source
+    from ._split import ModelError
+    from ._thresholds import RuleError
 
-__all__ = ["Limits", "__version__", "export"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "BundleError",
+    "DataError",
+    "EdgeaeError",
+    "EdgeaeWarning",
+    "EngineError",
+    "FidelityError",
+    "Format",
+    "Limits",
+    "Manifest",
+    "ModelError",
+    "OutputError",
+    "Precision",
+    "RecipeError",
+    "RuleError",
+    "RunError",
+    "Scaler",
+    "Source",
+    "__version__",
+    "export",
+]
 
-_HOMES = {"Limits": "_gate", "export": "_export"}
+_HOMES = {
+    "edgeae_runtime": (
+        "BundleError",
+        "DataError",
+        "EdgeaeError",
+        "EdgeaeWarning",
+        "EngineError",
+        "FidelityError",
+        "Format",
+        "Manifest",
+        "OutputError",
+        "Precision",
+        "Scaler",
+    ),
+    "._export": ("export",),
+    "._gate": ("DEFAULT_LIMITS", "Limits"),
+    "._recipes": ("RecipeError",),
+    "._source": ("RunError", "Source"),
+    "._split": ("ModelError",),
+    "._thresholds": ("RuleError",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use: TensorFlow takes seconds, and ``edgeae --help`` must not wait for it."""
     from importlib import import_module
 
-    if name not in _HOMES:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    value = globals()[name] = getattr(import_module(_HOME[name], __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

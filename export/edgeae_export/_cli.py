@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeae_runtime import Scaler
 from edgeae_runtime._errors import format_table, progress_bar
-from edgeae_runtime._files import check_target
-from edgeae_runtime._manifest import FORMATS, MANIFEST_NAME, PRECISIONS, Artifact
-
-from ._quiet import import_tensorflow
-from ._source import UNSCALED
+from edgeae_runtime._names import FORMATS, MANIFEST_NAME, PRECISIONS
 
 if TYPE_CHECKING:
+    from edgeae_runtime import Artifact, Scaler
+
     from ._artifacts import Judged
 
 
@@ -103,6 +100,10 @@ def export(
       edgeae export old.h5 --data normal.csv --out pump.edgeae --threshold sigma:3
       edgeae export --encoder e.keras --decoder d.keras --data images.npy --raw-range 0 255 --out x.edgeae
     """
+    from edgeae_runtime._files import check_target
+
+    from ._quiet import import_tensorflow
+
     check_target(out, force=settings["force"], mark=MANIFEST_NAME)
     pair = (encoder, decoder)
     if (model is None) == (encoder is None) or (encoder is None) != (decoder is None):
@@ -162,7 +163,11 @@ def _limits(settings: dict[str, Any]) -> Any:
     }
 
 
-def _scaler(raw_range: tuple[float, float] | None) -> Scaler:
+def _scaler(raw_range: tuple[float, float] | None) -> "Scaler":
+    from edgeae_runtime import Scaler
+
+    from ._source import UNSCALED
+
     if raw_range is None:
         return UNSCALED
     low, high = raw_range
@@ -202,7 +207,7 @@ def fidelity_table(judged: "list[Judged]") -> list[list[str]]:
     return [heading, *(_row(j.artifact, "refused" if j.violations else "ok", sizes) for j in judged)]
 
 
-def _row(artifact: Artifact, status: str, sizes: dict[str, int]) -> list[str]:
+def _row(artifact: "Artifact", status: str, sizes: dict[str, int]) -> list[str]:
     fidelity = artifact.fidelity
     twin = sizes.get(f"{artifact.role}.float32.{artifact.format}")
     return [

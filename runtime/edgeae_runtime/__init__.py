@@ -3,28 +3,40 @@
 >>> import edgeae_runtime
 >>> ae = edgeae_runtime.load("pump.edgeae")            # doctest: +SKIP
 >>> error, anomaly, embedding, threshold = ae.detect(reading)   # doctest: +SKIP
+
+What `dir` shows is public; the modules behind it are not. `EdgeaeError` shows all errors as a tree.
 """
 
 import os
 from typing import TYPE_CHECKING, Any
 
-from ._alarm import Alarm, Drift, new_threshold, read_threshold, write_threshold
-from ._autoencoder import Autoencoder, Detection, load
-from ._bundle import Bundle, Check, verify
-from ._errors import BundleError, DataError, EdgeaeError, EngineError, FidelityError, OutputError
-from ._manifest import (
-    Artifact,
-    Fidelity,
-    Input,
-    Manifest,
-    Recipe,
-    Scaler,
-    Threshold,
-    Trial,
-    reconstruction_error,
-)
-
 if TYPE_CHECKING:
+    from . import udf as udf
+    from ._alarm import Alarm, Drift, new_threshold, read_threshold, write_threshold
+    from ._autoencoder import Autoencoder, Detection, Detector, load
+    from ._bundle import Bundle, Check, verify
+    from ._errors import (
+        BundleError,
+        DataError,
+        EdgeaeError,
+        EdgeaeWarning,
+        EngineError,
+        FidelityError,
+        OutputError,
+    )
+    from ._manifest import (
+        Artifact,
+        Fidelity,
+        Floats,
+        Input,
+        Manifest,
+        Recipe,
+        Scaler,
+        Threshold,
+        Trial,
+        reconstruction_error,
+    )
+    from ._names import EngineName, Format, Precision, PrecisionName, Role
     from ._stream import Stream, StreamResult
     from ._windows import windows
 
@@ -43,15 +55,23 @@ __all__ = [
     "Check",
     "DataError",
     "Detection",
+    "Detector",
     "Drift",
     "EdgeaeError",
+    "EdgeaeWarning",
     "EngineError",
+    "EngineName",
     "Fidelity",
     "FidelityError",
+    "Floats",
+    "Format",
     "Input",
     "Manifest",
     "OutputError",
+    "Precision",
+    "PrecisionName",
     "Recipe",
+    "Role",
     "Scaler",
     "Stream",
     "StreamResult",
@@ -62,26 +82,55 @@ __all__ = [
     "new_threshold",
     "read_threshold",
     "reconstruction_error",
+    "udf",
     "verify",
     "windows",
     "write_threshold",
 ]
 
-_LATER = {
-    "Stream": "_stream",
-    "StreamResult": "_stream",
-    "windows": "_windows",
+_HOMES = {
+    "_alarm": ("Alarm", "Drift", "new_threshold", "read_threshold", "write_threshold"),
+    "_autoencoder": ("Autoencoder", "Detection", "Detector", "load"),
+    "_bundle": ("Bundle", "Check", "verify"),
+    "_errors": (
+        "BundleError",
+        "DataError",
+        "EdgeaeError",
+        "EdgeaeWarning",
+        "EngineError",
+        "FidelityError",
+        "OutputError",
+    ),
+    "_manifest": (
+        "Artifact",
+        "Fidelity",
+        "Floats",
+        "Input",
+        "Manifest",
+        "Recipe",
+        "Scaler",
+        "Threshold",
+        "Trial",
+        "reconstruction_error",
+    ),
+    "_names": ("EngineName", "Format", "Precision", "PrecisionName", "Role"),
+    "_stream": ("Stream", "StreamResult"),
+    "_windows": ("windows",),
 }
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what a first score does without when it is asked for: on a device each start counts."""
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import on first use: a first score needs few of them, and ``edgeae --help`` not even numpy."""
     from importlib import import_module
 
-    return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    if name == "udf":
+        return import_module(".udf", __name__)
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -155,7 +155,7 @@ def new_threshold(errors: ArrayLike, *, quantile: float = 0.99) -> Threshold:
     """Return the threshold that a share of normal windows stays below.
 
     Args:
-        errors: of windows in normal operation, (n,), as `Autoencoder.score` or a stream gives them.
+        errors: of windows in normal operation, (n,), as `Detector.score` or a stream gives them.
         quantile: that share, above 0 and at most 1.
 
     Raises:

@@ -4,7 +4,7 @@ import os
 import weakref
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +28,7 @@ Kind = TypeVar("Kind", bound=np.generic)
 
 
 class Detection(NamedTuple):
-    """What `Autoencoder.detect` says of n samples (or of one: then without the first axis)."""
+    """What `Detector.detect` says of n samples (or of one: then without the first axis)."""
 
     error: Floats
     """Reconstruction errors, (n,); infinite where they overflow."""
@@ -39,6 +39,35 @@ class Detection(NamedTuple):
     threshold: float
     """The threshold used, in units of the error."""
 
+    def __repr__(self) -> str:
+        shown = [f"{name}={_shown(value)}" for name, value in zip(self._fields, self, strict=True)]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same in Python's own numbers and lists, as JSON and web frameworks want it.
+
+        What is infinite or NaN is None, for which JSON has a word, as in what ``edgeae score`` writes.
+        """
+        return {
+            name: _plain(np.asarray(value).tolist()) for name, value in zip(self._fields, self, strict=True)
+        }
+
+
+def _shown(value: Any) -> str:
+    values = np.asarray(value)
+    if values.ndim > 1:
+        return f"<{' x '.join(map(str, values.shape))} {values.dtype}>"
+    text = np.array2string(
+        values, precision=6, threshold=8, edgeitems=3, separator=", ", max_line_width=10_000
+    )
+    return text if values.ndim else f"{values.item():.6g}" if values.dtype.kind == "f" else str(values.item())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value if isfinite(value) else None
+
 
 def load(
     path: str | os.PathLike[str],
@@ -48,7 +77,7 @@ def load(
     threads: int = 1,
     arena: bool = True,
     rows: int = 1,
-) -> "Autoencoder":
+) -> "Detector":
     """Open a bundle, folder or zip file.
 
     ``auto`` takes the fastest of the installed engines and the bundle's precisions. The first time on a
@@ -68,11 +97,16 @@ def load(
     """
     bundle = Bundle(Path(path))
     chosen = choose(bundle, engine=engine, precision=precision, threads=threads, arena=arena, rows=rows)
-    return Autoencoder(bundle, *chosen, threads=threads, arena=arena)
+    return Detector(bundle, *chosen, threads=threads, arena=arena)
 
 
-class Autoencoder:
-    """A bundle made runnable. Its model files are read, verified and loaded when first needed."""
+class Detector:
+    """A bundle made runnable: what `load` returns.
+
+    Its model files are read, verified and loaded when first needed. `edgeae_runtime.Autoencoder`, its name
+    in 0.1.0, is the same class. `score` gives errors, so more is worse; that of the scikit-learn estimator
+    `edgeae.Autoencoder` gives their negative, so more is better.
+    """
 
     def __init__(
         self, bundle: Bundle, engine: str, precision: Precision, *, threads: int = 1, arena: bool = True
@@ -83,6 +117,10 @@ class Autoencoder:
         self._shape = bundle.manifest.input.shape
         self._forget()
         _alive.add(self)
+
+    def __repr__(self) -> str:
+        chosen = f"engine={self.engine!r}, precision={self.precision!r}, threads={self._threads}"
+        return f"<{type(self).__name__} of {str(self._bundle.path)!r}, {chosen}>"
 
     def _forget(self) -> None:
         self._engines: dict[Role, Engine] = {}
@@ -269,12 +307,16 @@ class Autoencoder:
         return artifact
 
 
+Autoencoder: TypeAlias = Detector
+"""The name in 0.1.0, which stays."""
+
+
 def _first(values: NDArray[Kind], single: bool) -> NDArray[Kind]:
     first: NDArray[Kind] = values[0] if single else values
     return first
 
 
-_alive: "weakref.WeakSet[Autoencoder]" = weakref.WeakSet()
+_alive: "weakref.WeakSet[Detector]" = weakref.WeakSet()
 _abandoned: list[object] = []
 
 

@@ -38,13 +38,13 @@ MAX_SEAL = 1000
 class Bundle:
     """A bundle's manifest and its files, each checked against its recorded hash when it is read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         """Read and validate the manifest; nothing else is read yet.
 
         Raises:
             BundleError: no bundle there, or its manifest is missing, not valid or of a newer format.
         """
-        self.path = path
+        self.path = path = Path(path)
         if not os.path.lexists(path):
             from ._files import recover  # not needed for one that is there
 
@@ -65,6 +65,9 @@ class Bundle:
             raise BundleError(
                 f"{path}: {MANIFEST_NAME} is not valid ({error}); export the bundle again"
             ) from None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {str(self.path)!r}, {len(self.manifest.artifacts)} artifacts>"
 
     def read_artifact(self, artifact: Artifact) -> bytes:
         """Return a model file's bytes.

@@ -1,7 +1,7 @@
 """The command ``edgeae``: its root, and what shows and checks a bundle.
 
 All subcommands are entry points of the group ``edgeae.commands``. Their modules import at the top only what
-is cheap.
+is cheap, so that the root can load all of them for a sentence each; the rest is imported inside the commands.
 """
 
 import errno
@@ -10,20 +10,20 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from . import __version__
-from ._bundle import Bundle
-from ._bundle import verify as run_verify
-from ._engines import ENGINE_FORMATS
 from ._errors import EdgeaeError, EdgeaeWarning, FidelityError, format_table
-from ._manifest import SEAL_NAME
+from ._names import ENGINE_FORMATS, SEAL_NAME
+
+GROUPS = {"edgeae": "On a workstation", "edgeae_export": "On a workstation", "edgeae_runtime": "Anywhere"}
+"""Where the commands of each package run."""
+OTHERS = "From other packages"
 
 
 class Commands(click.Group):
@@ -35,6 +35,19 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = _installed().get(cmd_name)
         return None if entry is None else entry.load()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by where they run, each with the first sentence of its help, uncut."""
+        groups: dict[str, list[tuple[str, str]]] = {heading: [] for heading in (*GROUPS.values(), OTHERS)}
+        for name, entry in sorted(_installed().items()):
+            command: click.Command = entry.load()
+            if not command.hidden:
+                heading = GROUPS.get(entry.value.partition(":")[0].partition(".")[0], OTHERS)
+                groups[heading].append((name, command.get_short_help_str(limit=sys.maxsize)))
+        for heading, rows in groups.items():
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings():
@@ -62,11 +75,12 @@ def _show_warning(
         otherwise(message, category, *rest)
 
 
+@cache  # it reads a file of every installed distribution
 def _installed() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group="edgeae.commands")}
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="edgeae")
 def main() -> None:
     """Autoencoders for the edge: embeddings and reconstruction errors on small devices.
@@ -90,6 +104,10 @@ def info(bundle: Path, as_json: bool) -> None:
       edgeae info pump.edgeae
       edgeae info pump.edgeae --json
     """
+    import msgspec
+
+    from ._bundle import Bundle
+
     manifest = Bundle(bundle).manifest
     if as_json:
         click.echo(msgspec.json.encode(manifest))
@@ -123,6 +141,11 @@ def verify(bundle: Path, as_json: bool, threads: int) -> None:
       edgeae verify pump.edgeae
       edgeae verify pump.edgeae --json
     """
+    import msgspec
+
+    from ._bundle import Bundle
+    from ._bundle import verify as run_verify
+
     opened = Bundle(bundle)
     if not opened.sealed:
         click.echo(

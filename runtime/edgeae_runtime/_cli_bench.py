@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from ._bundle import Bundle
 from ._errors import EdgeaeError, EngineError, OutputError, format_table, import_extra, progress_bar
-from ._files import check_file_target, new_file
 
 if TYPE_CHECKING:
     from ._bench import Peers, Report, Timing
+    from ._bundle import Bundle
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -68,7 +66,11 @@ def bench(
       edgeae bench pump.edgeae --json pump.json --plot pump.png
       edgeae bench pump.edgeae --against pump.run --threads 1 --batch 1
     """
+    import msgspec
+
     from ._bench import bench as run_bench
+    from ._bundle import Bundle
+    from ._files import check_file_target, new_file
 
     for target in filter(None, (json_file, picture)):
         check_file_target(target)
@@ -91,7 +93,7 @@ def bench(
         _plot(report, picture)
 
 
-def _load_peers(model: str, bundle: Bundle) -> "Peers":
+def _load_peers(model: str, bundle: "Bundle") -> "Peers":
     """Return TensorFlow's ways to do a scorer's work, from the distribution that has them."""
     for found in entry_points(group="edgeae.bench"):
         peers: Peers = found.load()(model, bundle.manifest)
@@ -132,6 +134,8 @@ def _interval(timing: "Timing") -> str:
 
 def _plot(report: "Report", path: Path) -> None:
     """Draw a dot at the median and a line to the 99th percentile of each candidate, by rows a call."""
+    from ._files import new_file
+
     panels = {rows: [t for t in report.timings if t.rows == rows] for rows in report.advice}
     heights = [len(timings) + 2 for timings in panels.values()]
     size = 9, 0.3 * sum(heights) + 0.6

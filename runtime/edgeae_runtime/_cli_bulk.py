@@ -8,11 +8,8 @@ from typing import Any, Literal
 
 import click
 
-from ._bulk import is_done, plan, results
 from ._errors import import_extra, progress_bar
-from ._folder import open_folder, ray_files, ray_results, result_paths, run_files
-from ._manifest import PRECISIONS
-from ._samples import FORMATS, check_not_input, check_output
+from ._names import PRECISIONS, RESULT_SUFFIXES
 
 _STEPS = 1000  # of the progress bar
 _PATH: Any = click.Path(path_type=Path)
@@ -27,7 +24,7 @@ _PARAMS: list[click.Parameter] = [
     ),
     click.Option(
         ["--format", "suffix"],
-        type=click.Choice([suffix[1:] for suffix in FORMATS]),
+        type=click.Choice([suffix[1:] for suffix in RESULT_SUFFIXES]),
         help="Of the files in the folder OUT; with it, OUT is a folder for a single DATA too. [default: csv]",
     ),
     click.Option(
@@ -100,6 +97,10 @@ def _run(
     precision: str,
     threads: int | None,
 ) -> None:
+    from ._bulk import is_done, plan, results
+    from ._folder import open_folder, ray_files, ray_results, result_paths, run_files
+    from ._samples import check_not_input, check_output
+
     folder = len(data) > 1 or suffix is not None
     if folder and out is None:
         raise click.UsageError("several DATA, or --format, need --out FOLDER")

@@ -1,18 +1,15 @@
 """The commands ``tune`` and ``recalibrate``: what fits this very device."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import msgspec
-import numpy as np
 
-from ._alarm import new_threshold, threshold_path, write_threshold
-from ._autoencoder import EngineName, PrecisionName, load
-from ._bundle import Bundle
-from ._engines import ENGINE_FORMATS
 from ._errors import DataError, EngineError, format_table
-from ._manifest import PRECISIONS, Input, artifact_name
-from ._tune import tune as run_tune
+from ._names import ENGINE_FORMATS, PRECISIONS, EngineName, PrecisionName
+
+if TYPE_CHECKING:
+    from ._manifest import Input
 
 
 @click.command()
@@ -34,6 +31,11 @@ def tune(bundle: Path, as_json: bool, threads: int, rows: int) -> None:
       edgeae tune pump.edgeae --rows 1000 --threads 4
       edgeae tune pump.edgeae --json
     """
+    import msgspec
+
+    from ._bundle import Bundle
+    from ._tune import tune as run_tune
+
     found = run_tune(Bundle(bundle), threads=threads, rows=rows)
     best = found.best({(pair.engine, pair.precision) for pair in found.pairs})
     if as_json:
@@ -108,6 +110,12 @@ def recalibrate(
       edgeae recalibrate pump.edgeae readings.csv --last 90 --quantile 0.999
       edgeae recalibrate pump.edgeae --reset
     """
+    import msgspec
+    import numpy as np
+
+    from ._alarm import new_threshold, threshold_path, write_threshold
+    from ._autoencoder import load
+    from ._manifest import artifact_name
     from ._samples import sample_batches
 
     if reset == (data is not None):
@@ -140,8 +148,10 @@ def recalibrate(
     click.echo(f"kept in {path}")
 
 
-def _first_row(expected: Input, data: Path, minutes: float) -> int:
+def _first_row(expected: "Input", data: Path, minutes: float) -> int:
     """Return the number of the first row that is of the last minutes."""
+    import numpy as np
+
     from ._data import read_pieces
 
     found = [piece.times for piece in read_pieces(data, columns=expected.features, times=True)]

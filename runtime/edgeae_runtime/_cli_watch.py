@@ -1,6 +1,5 @@
 """The command ``edgeae watch``."""
 
-import hashlib
 import os
 import sys
 import threading
@@ -9,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._alarm import Alarm, Drift
 from ._errors import DataError, EdgeaeError
-from ._manifest import PRECISIONS
+from ._names import PRECISIONS
 
 if TYPE_CHECKING:
     from ._autoencoder import Autoencoder
@@ -106,6 +104,7 @@ def watch(bundle: Path, **options: Any) -> None:
       edgeae watch pump.edgeae --mqtt mqtt://localhost --topic sensors/pump --publish edgeae/pump
     """
     _check(options)
+    from ._alarm import Alarm, Drift
     from ._intake import Intake
     from ._readings import READING_BYTES, VALUE_BYTES
     from ._sandbox import Sandbox, open_bundle
@@ -211,6 +210,8 @@ def _state_folder(bundle: Path, options: dict[str, Any]) -> Path | None:
     """Return a folder for this bundle and these sources; None where nothing need be remembered."""
     if not (options["follow"] or options["mqtt"]):
         return None
+    import hashlib
+
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     what = repr([os.path.abspath(bundle), options["follow"] and os.path.abspath(options["follow"])])
     what += repr([options[name] for name in ("mqtt", "topic", "publish")])

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from ._errors import EngineError
 from ._manifest import TENSORS, Floats, Format, Precision, Role
+from ._names import ENGINE_FORMATS as ENGINE_FORMATS
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
-
-ENGINE_FORMATS: dict[str, Format] = {"onnxruntime": "onnx", "litert": "tflite"}
 
 ENGINE_MODULES = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert"}
 

@@ -10,7 +10,29 @@ _EXTRAS = {"matplotlib": "plot", "paho": "mqtt", "pyarrow": "parquet", "ray": "r
 
 
 class EdgeaeError(Exception):
-    """Base of all errors that a user can act on; the command line prints its message as one line."""
+    """Base of all errors that a user can act on; the command line prints its message as one line.
+
+    ::
+
+        Exception
+          EdgeaeError
+            BundleError         a bundle cannot be read
+            DataError           the input data cannot be used
+            EngineError         an engine is missing or cannot run a model
+            FidelityError       an artifact is too far from its reference
+            OutputError         a result cannot be written
+            ModelError          (export) a model cannot be read, split or converted
+            RecipeError         (export) no such way to quantize
+            RuleError           (export) no such rule for a threshold
+            RunError            (export, training) a run folder cannot be read
+            ResumeError         (training) a checkpoint cannot be continued
+            SettingsError       (training) settings that cannot be; a ValueError too
+            TrainingError       (training) the loss is no number any more
+        UserWarning
+          EdgeaeWarning         it works, but is probably not what is wanted
+
+    Those without a remark are of `edgeae_runtime`, those of the export of `edgeae_export`; `edgeae` has all.
+    """
 
     exit_status: int = 1
     """What the command line exits with."""

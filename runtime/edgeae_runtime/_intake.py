@@ -57,7 +57,7 @@ class Intake:
         log: Log,
         stale_after: float | None = None,
     ) -> None:
-        """Start with nothing remembered; see `restore`. The first three are of `Autoencoder.stream`.
+        """Start with nothing remembered; see `restore`. The first three are of `Detector.stream`.
 
         Raises:
             DataError: a setting is out of range.

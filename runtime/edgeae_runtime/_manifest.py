@@ -2,29 +2,26 @@
 
 import hashlib
 import math
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ._errors import BundleError, DataError
+from ._names import FORMATS as FORMATS
+from ._names import MANIFEST_NAME as MANIFEST_NAME
+from ._names import PRECISIONS as PRECISIONS
+from ._names import ROLES as ROLES
+from ._names import SEAL_NAME as SEAL_NAME
+from ._names import Format as Format
+from ._names import Precision as Precision
+from ._names import Role as Role
 
 FORMAT_VERSION = 1
 """The newest bundle format that this runtime reads."""
 
-MANIFEST_NAME = "manifest.json"
-SEAL_NAME = "manifest.sha256"
-"""SHA-256 of the manifest's bytes, as ``sha256sum -c`` reads it."""
 GOLDEN_NAME = "golden.npz"
-
-Role: TypeAlias = Literal["encoder", "decoder", "scorer", "autoencoder"]
-Precision: TypeAlias = Literal["float32", "float16", "dynamic", "int8"]
-Format: TypeAlias = Literal["onnx", "tflite", "c"]
-
-ROLES: tuple[Role, ...] = get_args(Role)
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 TENSORS: dict[Role, tuple[str, tuple[str, ...]]] = {
     "encoder": ("input", ("embedding",)),

@@ -23,6 +23,7 @@ from ._engines import BATCH_ROWS
 from ._errors import DataError, OutputError, import_extra
 from ._files import check_file_target
 from ._manifest import Input
+from ._names import RESULT_SUFFIXES as FORMATS
 from ._windows import slide
 
 Progress: TypeAlias = Callable[[float], object]
@@ -38,7 +39,6 @@ Batch: TypeAlias = tuple[Any, Results]
 UNIT_VALUES = 2**20
 """At most so many numbers in a unit of work, four megabytes of float32, unless one sample has more."""
 UNIT_ROWS = 2**14
-FORMATS = (".npy", ".csv", ".jsonl", ".parquet")
 ROW_GROUP = 2**17
 
 

@@ -78,7 +78,7 @@ class _State(msgspec.Struct):
 
 
 class Stream:
-    """Takes samples in order of time; made by `Autoencoder.stream`. For one thread at a time."""
+    """Takes samples in order of time; made by `Detector.stream`. For one thread at a time."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Stream:
         step: float | None = None,
         state: bytes | None = None,
     ) -> None:
-        """See `Autoencoder.stream`; there ``drift`` has another default, here None means none."""
+        """See `Detector.stream`; there ``drift`` has another default, here None means none."""
         wanted = autoencoder.manifest.input
         own = threshold if isinstance(threshold, Threshold) else autoencoder.threshold
         value = own.value if threshold is None or isinstance(threshold, Threshold) else float(threshold)
@@ -142,6 +142,10 @@ class Stream:
         if state is not None:
             self._restore(state)
 
+    def __repr__(self) -> str:
+        seen = f"samples={self._samples}, windows={self._sequence}"
+        return f"<{type(self).__name__} of {self.artifact!r}, threshold={self.threshold:.6g}, {seen}>"
+
     def push(
         self, sample: float | Sequence[float | None] | NDArray[Any] | None, time: datetime | None = None
     ) -> StreamResult | None:
@@ -158,7 +162,7 @@ class Stream:
         Raises:
             DataError: another number of values than the bundle wants, one of its features is not there, or
                 a value is no number; no time where others had one. The sample is not taken.
-            BundleError, EngineError: as for `Autoencoder.detect`.
+            BundleError, EngineError: as for `Detector.detect`.
         """
         if (time is not None) is not self._timed:
             self._settle(time)
@@ -206,7 +210,7 @@ class Stream:
         return self._judge(self._rows[position - self._window : position], time)
 
     def state(self, *, window: bool = False) -> bytes:
-        """Return what the stream remembers, as JSON, for `Autoencoder.stream` after a restart.
+        """Return what the stream remembers, as JSON, for `Detector.stream` after a restart.
 
         Args:
             window: whether the samples of the open window are part of it, so that no reading is lost where

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -21,9 +21,8 @@ from ._bundle import DIFFERS, Bundle, check_artifact, golden_input, load_golden
 from ._engines import ENGINE_FORMATS, ENGINE_MODULES, Engine, run_batches
 from ._errors import BundleError, EdgeaeWarning, FidelityError, OutputError
 from ._manifest import PRECISIONS, Artifact, Precision, Role
-
-EngineName: TypeAlias = Literal["auto", "onnxruntime", "litert"]
-PrecisionName: TypeAlias = Precision | Literal["auto"]
+from ._names import EngineName as EngineName
+from ._names import PrecisionName as PrecisionName
 
 SWITCH = "EDGEAE_TUNE"
 """The environment variable that, when ``off``, has ``auto`` take a fixed order instead of measuring."""
@@ -216,7 +215,7 @@ def _measure(
 
 
 def _call(engine: Engine, artifact: Artifact, golden: NDArray[Any], rows: int) -> Callable[[], object]:
-    """Return a call of the engine on some golden rows, in the way that `Autoencoder.detect` takes."""
+    """Return a call of the engine on some golden rows, in the way that `Detector.detect` takes."""
     if rows == 1 and artifact.role == "scorer":
         run, row = engine.one_row(engine.shape), golden[0].reshape(engine.shape)
         return lambda: run(row)

@@ -1,3 +1,4 @@
+import json
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -448,3 +449,48 @@ def test_eight_threads_at_once_get_what_one_gets(tiny, rows, engine, precision) 
         expected = result_arrays(ae, part)
         for result in results:
             assert_same(result, expected, rtol=1e-6)
+
+
+# --- what is shown -------------------------------------------------------------------------------
+
+
+def test_a_detection_goes_into_json_as_the_numbers_it_holds(exact, rows) -> None:
+    for samples in (rows[0], rows[:7]):
+        found = exact.detect(samples)
+        again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+        assert list(again) == ["error", "anomaly", "embedding", "threshold"]
+        assert type(again["anomaly"]) is (bool if samples.ndim == 1 else list)
+        for name, value in again.items():
+            np.testing.assert_array_equal(np.asarray(value, np.float64), np.float64(getattr(found, name)))
+
+
+def test_what_overflows_is_null_in_json_and_still_an_anomaly(exact, rows) -> None:
+    extreme = np.stack([rows[0], np.full_like(rows[0], 1e38)])
+    found = exact.detect(extreme)
+    assert np.isinf(found.error[1])
+    again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert (again["error"][1], again["anomaly"][1], set(again["embedding"][1])) == (None, True, {None})
+    assert again["error"][0] == found.error[0]
+
+
+def test_objects_print_as_one_short_line_with_what_tells_them_apart(exact, tiny, rows) -> None:
+    one, many = exact.detect(rows[0]), exact.detect(rows)
+    assert repr(one).startswith(f"Detection(error={float(one.error):.6g}, anomaly={bool(one.anomaly)}, ")
+    assert f"embedding=<1000 x {many.embedding.shape[1]} float32>" in repr(many)
+    stream = exact.stream()
+    stream.push(rows[0])
+    bundle = edgeae_runtime.Bundle(str(tiny))
+    for thing, parts in {
+        exact: (str(tiny), exact.engine, "float32", "threads=1"),
+        stream: (stream.artifact, f"{stream.threshold:.6g}", "samples=1"),
+        bundle: (str(tiny), f"{len(bundle.manifest.artifacts)} artifacts"),
+    }.items():
+        assert all(part in repr(thing) for part in parts)
+    for thing in (one, many, exact, stream, bundle):
+        shown = repr(thing).replace(str(tiny), "")
+        assert len(shown) < 250 and "\n" not in shown and type(thing).__name__ in shown
+
+
+def test_the_old_name_of_a_detector_is_the_same_class() -> None:
+    assert edgeae_runtime.Autoencoder is edgeae_runtime.Detector
+    assert "edgeae_runtime.Autoencoder" in (edgeae_runtime.Detector.__doc__ or "")

@@ -49,10 +49,83 @@ def readings(rows, tmp_path_factory) -> Path:
 def test_help_lists_every_installed_command(run) -> None:
     found = run("--help").stdout
     assert {"embed", "score", "info", "verify"} <= COMMANDS.keys()
-    listed = found[found.index("Commands:") :].splitlines()[1:]
-    assert [line.split()[0] for line in listed] == sorted(COMMANDS)
-    assert all(len(line.split()) > 1 for line in listed), "a command has no summary"
+    assert sorted(listed(found)) == sorted(COMMANDS)
+    assert all(listed(found).values()), "a command has no summary"
     assert "Examples:\n    edgeae info pump.edgeae " in found
+
+
+def listed(text) -> dict[str, str]:
+    """What the root's help says of each command, its lines joined."""
+    found: dict[str, str] = {}
+    (_, *groups) = text[text.index("Options:\n") :].split("\n\n")
+    for line in (line for group in groups for line in group.splitlines()[1:]):
+        start = re.match(r"  (\S+) +(.*)", line)
+        if start:
+            last = start[1]
+            found[last] = start[2]
+        else:
+            found[last] += f" {line.strip()}"
+    return found
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 200])
+def test_help_tells_each_commands_first_sentence_uncut_and_wrapped_to_the_terminal(
+    capsys, monkeypatch, columns
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    main(["--help"], standalone_mode=False)  # click's runner of tests has 80 columns, whatever is said
+    found = capsys.readouterr().out
+    for name, said in listed(found).items():
+        help_text = " ".join((COMMANDS[name].load().help or "").split())
+        assert help_text.startswith(said) and "..." not in said and len(said.split()) > 3
+    (_, groups) = found.split("Options:\n")
+    assert max(map(len, groups.splitlines())) <= columns
+    assert (max(map(len, groups.splitlines())) > 80) == (columns > 80), "the width is not made use of"
+
+
+def test_help_groups_the_commands_as_the_readme_does(run) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    where = dict(re.findall(r"^\| `edgeae (\w+).*?` \| (\w+) \|", readme, re.MULTILINE))
+    assert where.keys() >= COMMANDS.keys()
+    (_, *groups) = run("--help").stdout.split("\n\n")
+    headings = {"workstation": "On a workstation:", "anywhere": "Anywhere:"}
+    for place, heading in headings.items():
+        (group,) = [group for group in groups if group.startswith(heading)]
+        names = re.findall(r"^  (\S+)", group, re.MULTILINE)
+        assert names == sorted(name for name in COMMANDS if where[name] == place)
+
+
+def test_the_roots_help_imports_nothing_that_takes_long() -> None:
+    code = (
+        "import json, sys; from edgeae_runtime._cli import main\n"
+        "main(['--help'], standalone_mode=False)\nprint(json.dumps(list(sys.modules)))"
+    )
+    words = [sys.executable, "-c", code]
+    found = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    modules = {name.partition(".")[0] for name in json.loads(found.splitlines()[-1])}
+    assert "click" in modules
+    assert modules & (HEAVY | {"numpy", "msgspec", "multiprocessing"}) == set()
+
+
+def test_a_command_of_another_package_is_listed_and_runs(tmp_path) -> None:
+    info = tmp_path / "third-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[edgeae.commands]\nhello = third:hello\n")
+    code = (
+        'import click\n\n@click.command()\ndef hello():\n    """Greet. And more."""\n    click.echo("hi")\n'
+    )
+    (tmp_path / "third.py").write_text(code)
+    script = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from edgeae_runtime._cli import main; main()"
+    )
+
+    def told(word: str) -> str:
+        words = [sys.executable, "-c", script, word]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    assert "\n\nFrom other packages:\n  hello  Greet.\n" in told("--help")
+    assert told("hello") == "hi\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

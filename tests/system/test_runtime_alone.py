@@ -135,6 +135,8 @@ def test_its_command_embeds_scores_and_verifies(device, bundle, tmp_path):
 
 def test_its_help_shows_the_commands_of_a_device_alone(device, tmp_path):
     text = run(device / "edgeae", "--help", cwd=tmp_path)
-    commands = {line.split()[0] for line in text[text.index("Commands:") :].splitlines()[1:] if line.strip()}
+    groups = text[text.index("Options:") :].split("\n\n")[1:]
+    assert [group.splitlines()[0] for group in groups] == ["Anywhere:"]
+    commands = {line.split()[0] for line in groups[0].splitlines()[1:] if line.startswith("  ")}
     assert {"embed", "score", "info", "verify"} <= commands
     assert not commands & {"train", "export", "demo"}

@@ -1,0 +1,26 @@
+"""The words of a bundle that manifest, engines and options share.
+
+Nothing here takes time to import, so the commands have them at hand before there is anything to do.
+"""
+
+from typing import Literal, TypeAlias, get_args
+
+MANIFEST_NAME = "manifest.json"
+SEAL_NAME = "manifest.sha256"
+"""SHA-256 of the manifest's bytes, as ``sha256sum -c`` reads it."""
+
+Role: TypeAlias = Literal["encoder", "decoder", "scorer", "autoencoder"]
+Precision: TypeAlias = Literal["float32", "float16", "dynamic", "int8"]
+Format: TypeAlias = Literal["onnx", "tflite", "c"]
+EngineName: TypeAlias = Literal["auto", "onnxruntime", "litert"]
+PrecisionName: TypeAlias = Literal["auto", "float32", "float16", "dynamic", "int8"]
+
+ROLES: tuple[Role, ...] = get_args(Role)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+ENGINE_FORMATS: dict[str, Format] = {"onnxruntime": "onnx", "litert": "tflite"}
+"""What each engine runs."""
+
+RESULT_SUFFIXES = (".npy", ".csv", ".jsonl", ".parquet")
+"""Of the files that ``edgeae embed`` and ``edgeae score`` write."""
