@@ -17,6 +17,7 @@ from edgeae_runtime._files import new_file
 
 from ._charts import Chart, latent_points
 from ._evaluate import Outcome
+from ._robustness import Curve
 from ._samples import evaluate_files
 from ._sections import (
     curves,
@@ -151,10 +152,24 @@ def _summary(name: str, where: str, outcome: Outcome, history: dict[str, list[fl
 
 def verdicts(outcome: Outcome, history: dict[str, list[float]]) -> list[str]:
     """Return what the figures say, in a sentence each."""
+    lines = _of_noise({c.name: c for c in outcome.evaluation.robustness if c.noise == "gaussian"})
+    gap = min(history["val_loss"]) / history["loss"][int(np.argmin(history["val_loss"]))]
+    if gap > 1.5:
+        lines.append(
+            f"Validation loss is {gap:.1f} times the training loss: it has begun to learn rows by heart."
+        )
+    elif int(np.argmin(history["val_loss"])) == len(history["loss"]) - 1:
+        lines.append("The last epoch was the best one: more epochs may still help.")
+    return lines
+
+
+def _of_noise(curves: dict[str, Curve]) -> list[str]:
+    """Return what the curves of Gaussian noise say; nothing where that was not measured."""
+    if not curves:
+        return []
     lines = []
-    curves = {(c.noise, c.name): c for c in outcome.evaluation.robustness}
-    pca = next(name for _, name in curves if name.startswith("PCA"))
-    mine, linear = (curves["gaussian", name].mse[0] for name in ("keras", pca))
+    pca = next(name for name in curves if name.startswith("PCA"))
+    mine, linear = (curves[name].mse[0] for name in ("keras", pca))
     if mine < linear:
         lines.append(
             f"Its error is {1 - mine / linear:.0%} below that of {pca}, the best linear code of that size."
@@ -163,7 +178,7 @@ def verdicts(outcome: Outcome, history: dict[str, list[float]]) -> list[str]:
         lines.append(
             f"Its error is not below that of {pca}: a linear code would do as well. Train longer or wider."
         )
-    noisy, copy = (curves["gaussian", name] for name in ("keras", "identity copy"))
+    noisy, copy = (curves[name] for name in ("keras", "identity copy"))
     level, at, alike = noisy.levels[-1], noisy.mse[-1], copy.mse[-1]
     if at < 0.7 * alike:
         lines.append(
@@ -174,13 +189,6 @@ def verdicts(outcome: Outcome, history: dict[str, list[float]]) -> list[str]:
         lines.append(
             f"It passes noise on: at {level:g} its output is hardly nearer to the clean input than a copy."
         )
-    gap = min(history["val_loss"]) / history["loss"][int(np.argmin(history["val_loss"]))]
-    if gap > 1.5:
-        lines.append(
-            f"Validation loss is {gap:.1f} times the training loss: it has begun to learn rows by heart."
-        )
-    elif int(np.argmin(history["val_loss"])) == len(history["loss"]) - 1:
-        lines.append("The last epoch was the best one: more epochs may still help.")
     return lines
 
 

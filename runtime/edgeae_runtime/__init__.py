@@ -119,17 +119,18 @@ _HOMES = {
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
+if not TYPE_CHECKING:  # a type checker would take any name for one of these
 
-def __getattr__(name: str) -> Any:
-    """Import on first use: a first score needs few of them, and ``edgeae --help`` not even numpy."""
-    from importlib import import_module
+    def __getattr__(name: str) -> Any:
+        """Import on first use: a first score needs few of them, and ``edgeae --help`` not even numpy."""
+        from importlib import import_module
 
-    if name == "udf":
-        return import_module(".udf", __name__)
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    return value
+        if name == "udf":
+            return import_module(".udf", __name__)
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
+        return value
 
 
 def __dir__() -> list[str]:

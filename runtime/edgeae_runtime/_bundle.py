@@ -67,7 +67,7 @@ class Bundle:
             ) from None
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {str(self.path)!r}, {len(self.manifest.artifacts)} artifacts>"
+        return f"{type(self).__name__}({str(self.path)!r})"
 
     def read_artifact(self, artifact: Artifact) -> bytes:
         """Return a model file's bytes.
