@@ -19,8 +19,8 @@ if TYPE_CHECKING:
         OutputError,
     )
 
-    from ._config import Arch, Loss, Objective, SettingsError, Sparsity, TrainConfig
-    from ._data import ScalerKind, load_data
+    from ._config import Arch, Loss, NoiseKind, Objective, ScalerKind, SettingsError, Sparsity, TrainConfig
+    from ._data import load_data
     from ._dataset import Data
     from ._detection import Detected, Found
     from ._downstream import Downstream, Usefulness
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ._figures import Compression, ErrorFigures, Evaluation
     from ._partial import ResumeError
     from ._report import write_report
-    from ._robustness import Curve, NoiseKind
+    from ._robustness import Curve
     from ._train import Trained, TrainingError, train
 
 __all__ = [
@@ -84,8 +84,17 @@ _HOMES = {
         "OutputError",
     ),
     "edgeae_export": ("ModelError", "RecipeError", "RuleError", "RunError"),
-    "._config": ("Arch", "Loss", "Objective", "SettingsError", "Sparsity", "TrainConfig"),
-    "._data": ("ScalerKind", "load_data"),
+    "._config": (
+        "Arch",
+        "Loss",
+        "NoiseKind",
+        "Objective",
+        "ScalerKind",
+        "SettingsError",
+        "Sparsity",
+        "TrainConfig",
+    ),
+    "._data": ("load_data",),
     "._dataset": ("Data",),
     "._detection": ("Detected", "Found"),
     "._downstream": ("Downstream", "Usefulness"),
@@ -94,7 +103,7 @@ _HOMES = {
     "._figures": ("Compression", "ErrorFigures", "Evaluation"),
     "._partial": ("ResumeError",),
     "._report": ("write_report",),
-    "._robustness": ("Curve", "NoiseKind"),
+    "._robustness": ("Curve",),
     "._train": ("Trained", "TrainingError", "train"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

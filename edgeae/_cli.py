@@ -7,18 +7,18 @@ from typing import Any
 
 import click
 
+from edgeae_export._options import chosen, setting_options
 from edgeae_runtime._errors import progress_bar
 
+from ._config import TrainConfig, loss_name
 from ._data_options import data_options, read_data
-from ._options import model_options, training_options
 from ._partial import check_checkpoint, checkpoint_path, discard
 
 
 @click.command()
 @data_options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the run.")
-@model_options
-@training_options
+@setting_options(TrainConfig, "train")
 @click.option("--resume", is_flag=True, help="Continue a training that was interrupted, from OUT.partial.")
 @click.option("--force", is_flag=True, help="Replace a run that is already there.")
 def train(
@@ -26,7 +26,6 @@ def train(
     out: Path,
     resume: bool,
     force: bool,
-    hidden: tuple[int, ...],
     columns: str | None,
     label_column: str | None,
     normal: str | None,
@@ -49,21 +48,21 @@ def train(
       edgeae train pump.csv --out pump.run --resume
       edgeae train pump.csv --out pump.run --columns temp,volt --label-column state --normal ok
       edgeae train week1.csv week2.csv --out pump.run --window 60
+      edgeae train pump.csv --out pump.run --config settings.toml --epochs 100
     """
     from edgeae_export._quiet import import_tensorflow
     from edgeae_export._source import RUN_NAME
     from edgeae_runtime._files import check_target
 
+    config = chosen(TrainConfig, "train", settings)
     check_target(out, force=force, mark=RUN_NAME)
     checkpoint = checkpoint_path(out)
     check_checkpoint(checkpoint, resume=resume, force=force)
     samples = read_data(data, columns, label_column, normal, window, stride)
     import_tensorflow()
-    from ._config import loss_name
-    from ._train import TrainConfig, TrainingError
+    from ._train import TrainingError
     from ._train import train as run_training
 
-    config = TrainConfig(hidden=hidden or None, **settings)
     try:
         with epoch_bar(config.epochs) as progress:
             trained = run_training(samples, config, progress=progress, checkpoint=checkpoint, resume=resume)

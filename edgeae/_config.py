@@ -3,22 +3,30 @@
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
+from msgspec import Meta
 
-from edgeae_runtime import EdgeaeError
-from edgeae_runtime._errors import EdgeaeWarning
+from edgeae_export._settings import SettingsError as SettingsError
+from edgeae_export._settings import check
+from edgeae_runtime._errors import Argument, EdgeaeWarning
 
-from ._data import ScalerKind
-from ._robustness import NoiseKind
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Arch: TypeAlias = Literal["dense", "conv1d", "conv2d", "lstm"]
 Objective: TypeAlias = Literal["plain", "denoising", "sparse", "contractive", "variational"]
 Loss: TypeAlias = Literal["mse", "bce", "mae"]
 Sparsity: TypeAlias = Literal["l1", "kl"]
+NoiseKind: TypeAlias = Literal["gaussian", "masking", "salt-and-pepper"]
+ScalerKind: TypeAlias = Literal["minmax", "standard"]
+NOISES: tuple[NoiseKind, ...] = get_args(NoiseKind)
+
+Count: TypeAlias = Annotated[int, Meta(gt=0)]
+Weight: TypeAlias = Annotated[float, Meta(ge=0)]
+Positive: TypeAlias = Annotated[float, Meta(gt=0)]
+Share: TypeAlias = Annotated[float, Meta(gt=0, lt=1)]
 
 LARGEST_DENSE = 128
 SMALLEST_DENSE = 8
@@ -35,6 +43,11 @@ _AXES: dict[Arch, tuple[tuple[int, ...], str]] = {
     "conv2d": ((2, 3), "2 or 3 axes, (height, width[, channels])"),
     "lstm": ((2,), "2 axes, (steps, channels)"),
 }
+_REMEDIES = {
+    True: ("cut the series into windows with ", Argument("window"), ", or use ", Argument("arch", "dense")),
+    False: ("use ", Argument("arch", "conv2d"), " or dense"),
+}
+"""For samples of a shape that an architecture does not take: for flat rows, and for others."""
 _OF_OBJECTIVE: dict[str, Objective] = {
     "noise_kind": "denoising",
     "noise": "denoising",
@@ -46,61 +59,102 @@ _OF_OBJECTIVE: dict[str, Objective] = {
 }
 
 
-class SettingsError(EdgeaeError, ValueError):
-    """A setting has a value that it cannot have, or settings do not go together, or not with the data."""
-
-
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a training run; what is None is derived from the data.
+
+    A field has all there is to say of a setting: ``edgeae train`` takes its option from it, `check` and a
+    TOML file are held to it, and ``run.json`` keeps it by its name; see `edgeae_export._settings`.
 
     The weights of penalties are relative to the loss of predicting the mean of the training rows, so one
     weight serves every scaler, unit and loss.
     """
 
-    arch: Arch = "dense"
-    hidden: tuple[int, ...] | None = None
-    """Of the encoder's hidden layers, mirrored by the decoder: units (dense, lstm) or filters (conv1d,
-    conv2d). None takes, for dense, as many units as the sample has values, 8 to 128; for convolutions 16
-    and 32 filters; for lstm 64 units."""
-    latent: int | None = None
-    """Units of the code; None takes 32, or a quarter of the input where that is less."""
-    objective: Objective = "plain"
-    loss: Loss | None = None
-    """None takes bce where the values are but two, as flags or black and white are, and the scaler is
-    minmax; else mse. mae bears outliers, and is never chosen by itself."""
-    noise: float = 0.3
-    """Denoising: standard deviation in scaled units (gaussian), or share of the values that are hit."""
-    noise_kind: NoiseKind = "gaussian"
-    sparsity: Sparsity = "l1"
-    """Sparse: the mean of the code, which is ReLU; or, for a sigmoid code, its divergence from the target."""
-    sparsity_target: float = 0.05
-    """Sparse, kl: mean activation that each unit of the code should have."""
-    sparsity_weight: float = 0.03
-    contractive_weight: float = 0.1
-    """Of the mean squared entry of the encoder's Jacobian, summed over the inputs."""
-    kl_weight: float = 1.0
-    """Variational: of the divergence from the prior; more disentangles, less reconstructs."""
-    laplacian: float = 0.0
-    """Weight of the penalty on neighbours that are far apart in the code; 0 for none, try 0.1."""
-    l2: float = 0.0
-    """Weight of the sum of squared kernel entries."""
-    max_norm: float | None = None
-    """Largest Euclidean norm of the weights that lead into one unit."""
-    tied: bool = False
-    """Dense: the decoder's kernels are the encoder's, transposed."""
-    scaler: ScalerKind = "minmax"
-    epochs: int = 50
-    batch_size: int = 128
-    validation_split: float = 0.1
-    """Share of the rows held out, for early stopping and later for calibration and thresholds."""
-    patience: int = 5
-    """Epochs without a better validation loss before training stops; the step size halves midway."""
-    learning_rate: float = 1e-3
-    """Adam's step size at the beginning."""
-    seed: int = 0
+    arch: Annotated[Arch, Meta(description="Kind of network.")] = "dense"
+    hidden: Annotated[
+        tuple[Annotated[int, Meta(ge=1, title="layer")], ...] | None,
+        Meta(
+            description="Units or filters of a hidden layer of the encoder; give it once a layer. The "
+            "decoder mirrors them.",
+            extra={"derived": "dense as many as the input, 8 to 128; conv 16 and 32; lstm 64"},
+        ),
+    ] = None
+    latent: Annotated[
+        Count | None,
+        Meta(
+            description="Units of the code.",
+            extra={"derived": "32, or a quarter of the input if less"},
+        ),
+    ] = None
+    objective: Annotated[
+        Objective, Meta(description="What keeps the code from being a copy, besides its size.")
+    ] = "plain"
+    loss: Annotated[
+        Loss | None,
+        Meta(
+            description="Of the reconstruction; mae bears outliers.",
+            extra={"derived": "bce for data of two values and minmax, else mse"},
+        ),
+    ] = None
+    noise: Annotated[
+        Weight, Meta(description="Denoising: standard deviation in scaled units, or share of the values.")
+    ] = 0.3
+    noise_kind: Annotated[NoiseKind, Meta(description="Denoising: kind of noise.")] = "gaussian"
+    sparsity: Annotated[
+        Sparsity,
+        Meta(
+            description="Sparse: few units active (the mean of a ReLU code), or each of them rarely (a "
+            "sigmoid code's divergence from the target)."
+        ),
+    ] = "l1"
+    sparsity_target: Annotated[Share, Meta(description="Sparse, kl: mean activation of each unit.")] = 0.05
+    sparsity_weight: Annotated[Weight, Meta(description="Sparse: weight of the penalty.")] = 0.03
+    contractive_weight: Annotated[
+        Weight,
+        Meta(
+            description="Contractive: weight of the encoder's Jacobian, its mean squared entry summed over "
+            "the inputs."
+        ),
+    ] = 0.1
+    kl_weight: Annotated[
+        Weight,
+        Meta(
+            description="Variational: weight of the divergence from the prior; more disentangles, less "
+            "reconstructs."
+        ),
+    ] = 1.0
+    laplacian: Annotated[
+        Weight,
+        Meta(description="Weight that keeps neighbours of the input near in the code; 0 for none, try 0.1."),
+    ] = 0.0
+    l2: Annotated[Weight, Meta(description="Weight of the sum of squared kernel entries.")] = 0.0
+    max_norm: Annotated[
+        Positive | None,
+        Meta(
+            description="Largest Euclidean norm of the weights that lead into a unit.",
+            extra={"derived": "any"},
+        ),
+    ] = None
+    tied: Annotated[bool, Meta(description="Dense: decoder kernels are the encoder's, transposed.")] = False
+    scaler: Annotated[
+        ScalerKind,
+        Meta(
+            description="To the range [0, 1], or to mean 0 and variance 1; fitted on the training rows.",
+        ),
+    ] = "minmax"
+    epochs: Annotated[Count, Meta(description="At most; training stops early.")] = 50
+    batch_size: Annotated[Count, Meta(description="Rows a step.")] = 128
+    validation_split: Annotated[
+        Share, Meta(description="Share of the rows held out, for early stopping and for thresholds.")
+    ] = 0.1
+    patience: Annotated[
+        Count,
+        Meta(description="Epochs without progress before the end; midway the step size is halved."),
+    ] = 5
+    learning_rate: Annotated[Positive, Meta(description="Adam's step size at the beginning.")] = 1e-3
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1, description="For repeatability.")] = 0
 
 
-def complete(config: TrainConfig, values: NDArray[Any]) -> TrainConfig:
+def complete(config: TrainConfig, values: "NDArray[Any]") -> TrainConfig:
     """Fill in what is derived from the data.
 
     Args:
@@ -118,7 +172,10 @@ def complete(config: TrainConfig, values: NDArray[Any]) -> TrainConfig:
     loss = config.loss or _loss_for(config, values)
     if loss == "bce" and config.scaler != "minmax":
         raise SettingsError(
-            "binary cross-entropy wants values in [0, 1]; use --scaler minmax with --loss bce"
+            "binary cross-entropy wants values in [0, 1]; use ",
+            Argument("scaler", "minmax"),
+            " with ",
+            Argument("loss", "bce"),
         )
     if latent >= size and config.objective == "plain":
         warnings.warn(
@@ -138,35 +195,11 @@ def loss_name(config: TrainConfig) -> str:
 
 
 def _check(config: TrainConfig, shape: Sequence[int]) -> None:
-    for name, kind in (
-        ("arch", Arch),
-        ("objective", Objective),
-        ("noise_kind", NoiseKind),
-        ("sparsity", Sparsity),
-        ("scaler", ScalerKind),
-    ):
-        if getattr(config, name) not in get_args(kind):
-            raise SettingsError(
-                f"{name}: expected one of {', '.join(get_args(kind))}, found {getattr(config, name)!r}"
-            )
-    if config.loss is not None and config.loss not in get_args(Loss):
-        raise SettingsError(f"loss: expected one of {', '.join(get_args(Loss))}, found {config.loss!r}")
-    for name in ("sparsity_weight", "contractive_weight", "kl_weight", "laplacian", "l2", "noise"):
-        if not 0 <= getattr(config, name) < math.inf:
-            raise SettingsError(f"{name}: expected 0 or more, found {getattr(config, name)}")
-    for name in ("max_norm", "learning_rate", "latent", "epochs", "batch_size", "patience"):
-        value = getattr(config, name)
-        if value is not None and not 0 < value < math.inf:
-            raise SettingsError(f"{name}: expected more than 0, found {value}")
-    for name in ("sparsity_target", "validation_split"):
-        if not 0 < getattr(config, name) < 1:
-            raise SettingsError(f"{name}: expected between 0 and 1, found {getattr(config, name)}")
+    check(config)
     if config.noise_kind != "gaussian" and config.noise > 1:
         raise SettingsError(
             f"noise: {config.noise_kind} hits a share of the values, expected at most 1, found {config.noise}"
         )
-    if any(units < 1 for units in config.hidden or ()):
-        raise SettingsError(f"hidden: expected 1 or more in each layer, found {config.hidden}")
     _check_arch(config, shape)
     defaults = TrainConfig()
     for name, objective in _OF_OBJECTIVE.items():
@@ -180,18 +213,18 @@ def _check(config: TrainConfig, shape: Sequence[int]) -> None:
 def _check_arch(config: TrainConfig, shape: Sequence[int]) -> None:
     wanted, described = _AXES[config.arch]
     if len(shape) not in wanted and config.arch != "dense":
-        remedy = (
-            "cut the series into windows with --window, or use --arch dense"
-            if len(shape) == 1
-            else "use --arch conv2d or dense"
-        )
         raise SettingsError(
-            f"{config.arch} wants samples of {described}, these have the shape {tuple(shape)}; {remedy}"
+            f"{config.arch} wants samples of {described}, these have the shape {tuple(shape)}; ",
+            *_REMEDIES[len(shape) == 1],
         )
     if config.hidden == () and config.arch != "dense":
         raise SettingsError(f"hidden: {config.arch} wants at least one layer, found none")
     if config.tied and config.arch != "dense":
-        raise SettingsError(f"tied weights are for dense networks; use --arch dense, or {config.arch} untied")
+        raise SettingsError(
+            "tied weights are for dense networks; use ",
+            Argument("arch", "dense"),
+            f", or {config.arch} untied",
+        )
 
 
 def _hidden_for(arch: Arch, shape: Sequence[int]) -> tuple[int, ...]:
@@ -203,8 +236,10 @@ def _hidden_for(arch: Arch, shape: Sequence[int]) -> tuple[int, ...]:
     return FILTERS if min(axes) >= 4 else FILTERS[:1]
 
 
-def _loss_for(config: TrainConfig, values: NDArray[Any]) -> Loss:
+def _loss_for(config: TrainConfig, values: "NDArray[Any]") -> Loss:
     """Return the cross-entropy for flags and black-and-white pixels, for which it is the likelihood."""
+    import numpy as np
+
     if config.scaler != "minmax":
         return "mse"
     for part in (values[:ROWS_LOOKED_AT], values):  # most data show in their first rows what they are

@@ -2,22 +2,21 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeae_runtime import DataError, Scaler
-from edgeae_runtime._errors import EdgeaeWarning
+from edgeae_runtime._errors import Argument, EdgeaeWarning
 
 from ._classes import Classes
+from ._config import ScalerKind
 from ._dataset import Data
 from ._reading import File, as_rows, as_windows, read_part
 from ._series import Segments, check_window, split_in_time
 from ._sources import Source, open_parts
 from ._store import Store, is_large, steps
-
-ScalerKind: TypeAlias = Literal["minmax", "standard"]
 
 NAMED_AT_MOST = 5
 """Columns that a message names before it only counts them."""
@@ -65,7 +64,8 @@ def load_data(
         files.append(read_part(part, store, classes, name, window))
     if name is not None and not classes.names:
         raise DataError(
-            f"{files[0].where}: a normal label was named, but no labels; name their --label-column"
+            f"{files[0].where}: a normal label was named, but no labels; name their ",
+            Argument("label_column"),
         )
     if name is not None and not classes.matching(name):
         raise classes.unknown(files[0].where, name)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeae_runtime import DataError
+from edgeae_runtime._errors import Argument
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +84,9 @@ def anomalous_rows(labels: NDArray[Any], normal: str | None) -> NDArray[np.bool_
         known = ", ".join(np.unique(names)[:10])
         raise DataError(
             f"labels: all {len(labels)} rows are {only} (the labels are {known}); detection needs normal and "
-            "anomalous rows; give both, name the normal label with --normal, or leave the labels out"
+            "anomalous rows; give both, name the normal label with ",
+            Argument("normal"),
+            ", or leave the labels out",
         )
     return anomalous
 

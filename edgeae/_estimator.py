@@ -12,13 +12,14 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Outlier
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from edgeae_export._config import ExportConfig
 from edgeae_export._quiet import import_tensorflow
 from edgeae_runtime import DataError, Manifest, reconstruction_error
 from edgeae_runtime._manifest import Format, Precision, as_samples
 
 from ._config import SettingsError, TrainConfig
 from ._inference import Networks, pack, unpack
-from ._parameters import as_config, as_data
+from ._parameters import DEPRECATED, as_config, as_data
 
 LEAST_ROWS = 3
 """Two to fit a scaler on and one to hold out."""
@@ -26,6 +27,7 @@ LEAST_FOR_THRESHOLD = 20
 """Held-out rows below which their quantiles mean nothing."""
 
 _DEFAULTS = TrainConfig()
+_EXPORT_DEFAULTS = ExportConfig()
 
 
 # Unchecked base classes: scikit-learn ships no types.
@@ -37,8 +39,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
     rows for early stopping and for the threshold, and makes batches smaller where the rows are few.
 
     Args:
-        latent_dim: values in a code; None takes 32, or a quarter of the input where that is less.
-        architecture: ``dense``, ``conv1d``, ``conv2d`` or ``lstm``.
+        latent: values in a code; None takes 32, or a quarter of the input where that is less.
+        arch: ``dense``, ``conv1d``, ``conv2d`` or ``lstm``.
         objective: ``plain``, ``denoising``, ``sparse``, ``contractive`` or ``variational``.
         hidden: sizes of the encoder's hidden layers, mirrored by the decoder; None derives them.
         loss: ``mse``, ``bce`` or ``mae``; None chooses by the data.
@@ -68,6 +70,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             20 are held out): ``quantile:Q``, ``sigma:K``, ``max`` or ``max:FACTOR``.
         random_state: an int gives the same weights each time.
         verbose: 1 prints a line an epoch.
+        latent_dim: deprecated, is ``latent``.
+        architecture: deprecated, is ``arch``.
+
+    The settings of a training have the names, defaults and bounds of `edgeae.TrainConfig`, but for two that
+    scikit-learn calls otherwise: ``validation_fraction`` (there ``validation_split``) and ``random_state``
+    (there ``seed``).
 
     Attributes:
         trained_ (edgeae.Trained): the networks, scaler, history and held-out rows.
@@ -80,16 +88,16 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         >>> from sklearn.datasets import load_digits
         >>> from edgeae import Autoencoder
         >>> digits = load_digits().data
-        >>> model = Autoencoder(latent_dim=8, epochs=5, random_state=0).fit(digits)
+        >>> model = Autoencoder(latent=8, epochs=5, random_state=0).fit(digits)
         >>> model.transform(digits).shape
         (1797, 8)
     """
 
     def __init__(
         self,
-        latent_dim: int | None = None,
+        latent: int | None = None,
         *,
-        architecture: str = _DEFAULTS.arch,
+        arch: str = _DEFAULTS.arch,
         objective: str = _DEFAULTS.objective,
         hidden: Sequence[int] | None = None,
         loss: str | None = None,
@@ -112,12 +120,14 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         learning_rate: float = _DEFAULTS.learning_rate,
         patience: int = _DEFAULTS.patience,
         validation_fraction: float = _DEFAULTS.validation_split,
-        threshold: str = "quantile:0.99",
+        threshold: str = _EXPORT_DEFAULTS.threshold,
         random_state: Any = None,
         verbose: int = 0,
+        latent_dim: int | str | None = DEPRECATED,
+        architecture: str = DEPRECATED,
     ) -> None:
-        self.latent_dim = latent_dim
-        self.architecture = architecture
+        self.latent = latent
+        self.arch = arch
         self.objective = objective
         self.hidden = hidden
         self.loss = loss
@@ -143,6 +153,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         self.threshold = threshold
         self.random_state = random_state
         self.verbose = verbose
+        self.latent_dim = latent_dim
+        self.architecture = architecture
 
     def fit(self, X: Any, y: Any = None) -> "Autoencoder":
         """Fit scaler, networks and threshold.
@@ -155,6 +167,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
             ValueError: the rows are not a table of finite numbers, or a parameter is out of range.
             DataError: nothing but constants, or values that do not fit float32.
             SettingsError: parameters that do not exist, do not go together, or do not suit the rows.
+            (warning) DeprecationWarning: a parameter has its old name.
             TrainingError: the loss became NaN or infinite.
         """
         from edgeae_export._thresholds import Rule
@@ -220,7 +233,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         """Return the mean of `score_samples`, for model selection.
 
         A larger code nearly always scores better, and another scaler means other units: compare within one
-        ``latent_dim`` and ``scaler``, or score what the code is for.
+        ``latent`` and ``scaler``, or score what the code is for.
         """
         return float(np.mean(self.score_samples(X)))
 
@@ -237,9 +250,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         self,
         path: str | Path,
         *,
-        formats: Sequence[Format] = ("onnx", "tflite"),
-        precisions: Sequence[Precision] = ("float32", "int8"),
-        recipe: str = "auto",
+        formats: Sequence[Format] = _EXPORT_DEFAULTS.formats,
+        precisions: Sequence[Precision] = _EXPORT_DEFAULTS.precisions,
+        recipe: str = _EXPORT_DEFAULTS.recipe,
         as_zip: bool = False,
         keep_passing: bool = False,
         force: bool = False,

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from edgeae_export._source import Source
 from edgeae_export._thresholds import Rule
 from edgeae_runtime import DataError, Scaler
+from edgeae_runtime._errors import Argument
 from edgeae_runtime._named import by_name
 
+from ._config import NOISES, NoiseKind
 from ._detection import Detected, Truth, anomalous_rows, detection
 from ._downstream import Downstream, check_classes, downstream, halves
 from ._figures import Evaluation, are_images, compression_of, error_figures
-from ._robustness import LEVELS, NOISES, NoiseKind, robustness
+from ._robustness import LEVELS, robustness
 from ._subjects import (
     Measured,
     Opened,
@@ -188,7 +190,7 @@ def _truth(samples: Samples, normal: str | None) -> Truth | None:
         if samples.timestamps is None:
             raise DataError(
                 "labels: they are periods of time, but the data are no series with times; give a .csv with a "
-                "column of times to a model that was trained with --window"
+                "column of times to a model that was trained with windows"
             )
         times = samples.timestamps[:, np.newaxis]
         inside = (times >= samples.periods[:, 0]) & (times <= samples.periods[:, 1] + samples.span)
@@ -198,10 +200,11 @@ def _truth(samples: Samples, normal: str | None) -> Truth | None:
             raise DataError(f"the normal label is said to be {normal!r}, but there are no labels; pass some")
         return None
     if labels.shape != (len(samples.rows),):
-        remedy = "; or name a column of DATA with --label-column" if samples.series else ""
+        remedy = ("; or name a column of the data with ", Argument("label_column")) if samples.series else ()
         raise DataError(
             f"labels: found {len(labels)}, expected one for each of {len(samples.rows)} "
-            f"{'windows' if samples.series else 'rows'}{remedy}"
+            f"{'windows' if samples.series else 'rows'}",
+            *remedy,
         )
     if len(np.unique(labels)) < 2 and normal is None:
         check_classes(labels)

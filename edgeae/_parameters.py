@@ -1,5 +1,6 @@
 """From the estimator's parameters to what a training wants."""
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,15 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from edgeae_export._settings import settings
+
 from ._config import SettingsError, TrainConfig
 from ._dataset import Data
 
 LEAST_BATCHES = 4
 """In an epoch: of few rows, a batch is made smaller so that an epoch is more than one step."""
 
+DEPRECATED = "deprecated"
+"""The default of a parameter's old name: scikit-learn's own way, which `get_params` and `clone` bear with."""
+
+_OLD_NAMES = {"latent_dim": "latent", "architecture": "arch"}
 _RENAMED = {
-    "latent_dim": "latent",
-    "architecture": "arch",
     "validation_fraction": "validation_split",
     "random_state": "seed",
 }
@@ -47,6 +52,25 @@ def as_data(samples: NDArray[Any], stride: int | None, names: Iterable[str] | No
     return Data(samples, None, window=samples.shape[1], stride=stride, segments=((starts,),))
 
 
+def _with_new_names(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters of which none has its old name."""
+    renamed = {name: value for name, value in parameters.items() if name not in _OLD_NAMES}
+    for old, new in _OLD_NAMES.items():
+        value = parameters[old]
+        if isinstance(value, str) and value == DEPRECATED:
+            continue
+        default = getattr(TrainConfig(), new)
+        if parameters[new] != default:
+            raise SettingsError(f"{old} is the old name of {new}, and both are given; leave out {old}")
+        warnings.warn(
+            f"Autoencoder: {old} is called {new} now; the old name will be removed",
+            DeprecationWarning,
+            stacklevel=4,  # whoever calls fit
+        )
+        renamed[new] = value
+    return renamed
+
+
 def as_config(parameters: dict[str, Any], data: Data) -> TrainConfig:
     """Return the settings of a training, with a batch and a held-out share that suit the number of rows.
 
@@ -55,22 +79,24 @@ def as_config(parameters: dict[str, Any], data: Data) -> TrainConfig:
         data: what it is fitted on.
 
     Raises:
-        SettingsError: a parameter is of a wrong type.
+        SettingsError: a parameter is of a wrong type or out of range, or is given by both of its names.
+        (warning) DeprecationWarning: it is given by its old name.
     """
     given = {
         _RENAMED.get(name, name): value.item() if isinstance(value, np.generic) else value
-        for name, value in parameters.items()
+        for name, value in _with_new_names(parameters).items()
         if name not in _OWN
     }
     if given["hidden"] is not None:
         given["hidden"] = np.asarray(given["hidden"]).tolist()
     given["seed"] = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
+    for setting in settings(TrainConfig):
+        if setting.has_type(given[setting.name]):
+            setting.check(given[setting.name])
     try:
         config = msgspec.convert(given, TrainConfig)
     except msgspec.ValidationError as error:
         raise SettingsError(f"Autoencoder: {error}") from error
-    if not 0 < config.validation_split < 1:
-        return config  # which the training refuses
     count = len(data.values)
     held_out = min(max(round(count * config.validation_split), 1), count - 2)
     in_both = 0 if data.window is None or data.stride is None else -(-data.window // data.stride) - 1

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeae_runtime import DataError
+from edgeae_runtime._errors import Argument
 
 from ._classes import Classes, of_windows
 from ._dataset import Data
@@ -36,7 +37,8 @@ def read_part(part: Part, store: Store, classes: Classes, normal: str | None, wi
         if window is not None and piece.values.ndim != 2:
             raise DataError(
                 f"{part.where}: holds samples of shape {piece.values.shape[1:]}, which are no readings in "
-                "order of time; leave out --window"
+                "order of time; leave out ",
+                Argument("window"),
             )
         keep: Any = slice(None)
         code = None if piece.labels is None else classes.encode(piece.labels)

@@ -1,7 +1,7 @@
 """What noise does: the error against the clean input, as the input gets noisier."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from edgeae_runtime import Scaler
 from edgeae_runtime._manifest import Floats
 
+from ._config import NOISES, NoiseKind
 from ._subjects import Subject
 
-NoiseKind: TypeAlias = Literal["gaussian", "masking", "salt-and-pepper"]
-NOISES: tuple[NoiseKind, ...] = get_args(NoiseKind)
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 

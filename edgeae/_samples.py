@@ -12,12 +12,13 @@ from edgeae_export._source import RUN_NAME, load_keras
 from edgeae_export._thresholds import Rule
 from edgeae_runtime import DataError, Input
 from edgeae_runtime._data import read
+from edgeae_runtime._errors import Argument
 
 from ._classes import of_windows
+from ._config import NOISES, NoiseKind
 from ._data import load_data
 from ._evaluate import Outcome, Samples, evaluate_opened
 from ._labels import read_labels
-from ._robustness import NOISES, NoiseKind
 from ._subjects import open_subjects
 
 POSTERIOR_NAME = "posterior.keras"
@@ -53,7 +54,13 @@ def evaluate_files(
         EdgeaeError: as for `evaluate`; or a file cannot be read.
     """
     if labels is not None and label_column is not None:
-        raise DataError("labels: both --labels and --label-column say what they are; pass one of the two")
+        raise DataError(
+            "labels: both ",
+            Argument("labels"),
+            " and ",
+            Argument("label_column"),
+            " say what they are; pass one of the two",
+        )
     rule = Rule.parse(threshold)
     opened = open_subjects(model, rule)
     fit = None if fit_data is None else read_samples(fit_data, opened.input, None, None).rows
@@ -61,7 +68,13 @@ def evaluate_files(
         if opened.source is None:
             raise DataError(f"{model}: a bundle holds no rows to evaluate on; name a file of samples")
         if label_column is not None:
-            raise DataError("labels: --label-column names a column of --data, which is missing; pass both")
+            raise DataError(
+                "labels: ",
+                Argument("label_column"),
+                " names a column of ",
+                Argument("data"),
+                ", which is missing; pass both",
+            )
         known = None if labels is None else read_labels(labels)
         samples = Samples(opened.source.rows, labels=known, series=opened.input.window is not None)
     else:

@@ -14,7 +14,7 @@ from edgeae_export._thresholds import Rule
 from edgeae_runtime import DataError, EngineError, Input, Scaler, load, reconstruction_error
 from edgeae_runtime._bundle import Bundle
 from edgeae_runtime._engines import ENGINE_FORMATS
-from edgeae_runtime._errors import BundleError
+from edgeae_runtime._errors import Argument, BundleError
 from edgeae_runtime._files import recover
 from edgeae_runtime._manifest import Floats
 
@@ -102,7 +102,9 @@ def open_subjects(path: Path, rule: Rule) -> Opened:
             )
         )
     if not subjects:
-        raise missing or BundleError(f"{path}: holds no scorer; export it again without --keep-passing")
+        raise missing or BundleError(
+            f"{path}: holds no scorer; export it again without ", Argument("keep_passing", True)
+        )
     return Opened(tuple(subjects), manifest.input, manifest.scaler, manifest.latent_size, None)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgeae_export._source import HOLDOUT_NAME, MODEL_NAME, RUN_NAME, Run, Source
 from edgeae_runtime import DataError, EdgeaeError, Input, Scaler
+from edgeae_runtime._errors import Argument
 from edgeae_runtime._files import new_folder
 
 from ._batches import Batches
@@ -125,7 +126,8 @@ def train(
     if len(train_rows) < config.batch_size:
         raise DataError(
             f"{len(train_rows)} rows to train on are fewer than a batch of {config.batch_size}; "
-            f"give more rows, or --batch-size {max(1, len(train_rows) // 4)}"
+            "give more rows, or ",
+            Argument("batch_size", max(1, len(train_rows) // 4)),
         )
     scaler = fit_scaler(train_rows, config.scaler, data.features, series=data.window is not None)
 
@@ -161,8 +163,10 @@ def train(
     history = state.history
     if not np.isfinite([history["loss"], history["val_loss"]]).all():
         raise TrainingError(
-            f"the loss is no longer a number in epoch {len(history['loss'])}; try a smaller --learning-rate "
-            "or --scaler standard"
+            f"the loss is no longer a number in epoch {len(history['loss'])}; try a smaller ",
+            Argument("learning_rate"),
+            " or ",
+            Argument("scaler", "standard"),
         )
     if config.tied:
         autoencoder = untie(autoencoder, build(shape, msgspec.structs.replace(config, tied=False)))

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from edgeae_runtime import Artifact, DataError, EngineError, Recipe, Trial
 from edgeae_runtime._bundle import golden_key
 from edgeae_runtime._engines import ENGINE_FORMATS, load_engine, run_batches
+from edgeae_runtime._errors import Argument
 from edgeae_runtime._manifest import TENSORS, Floats, Format, Precision, Role, artifact_name
 from edgeae_runtime._overflow import overflowing_weights
 
 from . import _micro, _onnx, _tflite
+from ._config import ExportConfig
 from ._gate import DEFAULT_LIMITS, MICRO_LIMITS, Limits, Reference
 from ._quiet import quiet
 from ._rebuild import RECURRENT
@@ -34,6 +36,7 @@ MOST_CALIBRATION_ROWS = 1024
 GOLDEN_ROWS = 8
 
 _ROLES: tuple[Role, ...] = ("encoder", "decoder", "scorer")
+_DEFAULTS = ExportConfig()
 _CONVERTERS: dict[Format, ModuleType] = {"onnx": _onnx, "tflite": _tflite}
 
 
@@ -41,9 +44,9 @@ _CONVERTERS: dict[Format, ModuleType] = {"onnx": _onnx, "tflite": _tflite}
 class Options:
     """What to export, and how near to the float model it must be."""
 
-    formats: tuple[Format, ...] = ("onnx", "tflite")
-    precisions: tuple[Precision, ...] = ("float32", "int8")
-    recipe: str = "auto"
+    formats: tuple[Format, ...] = _DEFAULTS.formats
+    precisions: tuple[Precision, ...] = _DEFAULTS.precisions
+    recipe: str = _DEFAULTS.recipe
     """Name of the quantization recipe; ``auto`` tries the sensible ones and keeps the best."""
     rule: Rule = DEFAULT_RULE
     """For the thresholds."""
@@ -282,7 +285,9 @@ def _split(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     if len(rows) < LEAST_ROWS:
         raise DataError(
             f"{len(rows)} held-out rows are too few to calibrate and to set a threshold, at least "
-            f"{LEAST_ROWS} are needed; give more rows (for a run: train with a larger --validation-split)"
+            f"{LEAST_ROWS} are needed; give more rows (for a run: train with a larger ",
+            Argument("validation_split"),
+            ")",
         )
     half = len(rows) // 2
     return rows[:half][:MOST_CALIBRATION_ROWS], rows[half:]

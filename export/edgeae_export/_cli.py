@@ -8,32 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeae_runtime._errors import format_table, progress_bar
-from edgeae_runtime._names import FORMATS, MANIFEST_NAME, PRECISIONS
+from edgeae_runtime._names import MANIFEST_NAME
+
+from ._config import ExportConfig
+from ._options import chosen, setting_options
 
 if TYPE_CHECKING:
     from edgeae_runtime import Artifact, Scaler
 
     from ._artifacts import Judged
-
-
-class _Choices(click.ParamType[tuple[str, ...]]):
-    """A comma-separated list of known words."""
-
-    name = "list"
-
-    def __init__(self, known: tuple[str, ...]) -> None:
-        self.known = known
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        words = tuple(dict.fromkeys(word.strip() for word in str(value).split(",")))
-        unknown = [word for word in words if word not in self.known]
-        if unknown:
-            self.fail(f"{', '.join(map(repr, unknown))} is not one of {', '.join(self.known)}", param, ctx)
-        return words
 
 
 @click.command()
@@ -48,39 +31,17 @@ class _Choices(click.ParamType[tuple[str, ...]]):
 @click.option("--decoder", type=click.Path(path_type=Path), help="Decoder's model file, instead of MODEL.")
 @click.option("--latent-layer", metavar="NAME", help="Layer whose output is the code, if it is not found.")
 @click.option(
+    "scaler",
     "--raw-range",
     type=float,
     nargs=2,
     metavar="LOW HIGH",
     help="Raw values that a model file sees as 0 and 1, such as 0 255; a run folder has its own scaler.",
 )
-@click.option(
-    "--formats",
-    type=_Choices(FORMATS),
-    default="onnx,tflite",
-    show_default=True,
-    help="Of onnx, tflite, and c (for TensorFlow Lite Micro).",
-)
-@click.option(
-    "--precisions",
-    type=_Choices(PRECISIONS),
-    default="float32,int8",
-    show_default=True,
-    help="Of float32, float16, dynamic and int8, for onnx and tflite.",
-)
-@click.option("--recipe", default="auto", show_default=True, help="How to quantize; auto tries several.")
-@click.option(
-    "--threshold",
-    default="quantile:0.99",
-    show_default=True,
-    help="Rule for the thresholds: quantile:Q, sigma:K, max, max:FACTOR, or f1 with --labels.",
-)
+@setting_options(ExportConfig, "export")
 @click.option(
     "--labels", type=click.Path(path_type=Path), help="0 (normal) or 1 (anomalous) for each row of --data."
 )
-@click.option("--max-error-change", type=float, help="Limit: median relative change of the error.")
-@click.option("--min-rank-correlation", type=float, help="Limit: Spearman correlation of the errors.")
-@click.option("--min-cosine", type=float, help="Limit: mean cosine of the embeddings.")
 @click.option("--zip", "as_zip", is_flag=True, help="Write one uncompressed zip file instead of a folder.")
 @click.option("--keep-passing", is_flag=True, help="Write the faithful artifacts though others are not.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
@@ -98,33 +59,27 @@ def export(
     Examples:
       edgeae export pump.run --out pump.edgeae
       edgeae export old.h5 --data normal.csv --out pump.edgeae --threshold sigma:3
+      edgeae export pump.run --out pump.edgeae --config settings.toml
       edgeae export --encoder e.keras --decoder d.keras --data images.npy --raw-range 0 255 --out x.edgeae
     """
     from edgeae_runtime._files import check_target
 
     from ._quiet import import_tensorflow
 
+    config = chosen(ExportConfig, "export", settings)
     check_target(out, force=settings["force"], mark=MANIFEST_NAME)
     pair = (encoder, decoder)
     if (model is None) == (encoder is None) or (encoder is None) != (decoder is None):
         raise click.UsageError("name a MODEL, or both --encoder and --decoder")
     import_tensorflow()
-    from ._artifacts import Options
-    from ._export import export_source, open_source
-    from ._thresholds import Rule
+    from ._export import export_source, open_source, options_of
 
-    options = Options(
-        formats=settings["formats"],
-        precisions=settings["precisions"],
-        recipe=settings["recipe"],
-        rule=Rule.parse(settings["threshold"]),
-        limits=_limits(settings),
-    )
+    options = options_of(config)
     source = open_source(
         model or pair,
         settings["data"],
         labels=settings["labels"],
-        scaler=_scaler(settings["raw_range"]),
+        scaler=_scaler(settings["scaler"]),
         latent_layer=settings["latent_layer"],
     )
     with _bar(len(options.kinds())) as step:
@@ -144,23 +99,6 @@ def export(
     )
     if refused:
         raise SystemExit(3)
-
-
-def _limits(settings: dict[str, Any]) -> Any:
-    """Return the limits, with those of the quantized precisions as the options say."""
-    from dataclasses import replace
-
-    from ._gate import DEFAULT_LIMITS
-
-    names = {
-        "error_median": "max_error_change",
-        "rank_correlation": "min_rank_correlation",
-        "embedding_cosine": "min_cosine",
-    }
-    changes = {field: settings[option] for field, option in names.items() if settings[option] is not None}
-    return {
-        p: limits if p == "float32" else replace(limits, **changes) for p, limits in DEFAULT_LIMITS.items()
-    }
 
 
 def _scaler(raw_range: tuple[float, float] | None) -> "Scaler":

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgeae_runtime import DataError, FidelityError, Input, Manifest, Scaler, windows
 from edgeae_runtime._data import read
+from edgeae_runtime._errors import Argument
 from edgeae_runtime._files import check_target, new_file, new_folder, recover
 from edgeae_runtime._manifest import (
     FORMAT_VERSION,
@@ -29,6 +30,7 @@ from edgeae_runtime._manifest import (
 from edgeae_runtime._named import by_name, names_of
 
 from ._artifacts import Judged, Options, Workshop
+from ._config import ExportConfig
 from ._gate import DEFAULT_LIMITS, Limits
 from ._source import UNSCALED, Source, from_models, load_keras, load_run
 from ._thresholds import Rule
@@ -43,6 +45,7 @@ _PRODUCERS = (
     "ai-edge-litert",
     "ai-edge-quantizer",
 )
+_DEFAULTS = ExportConfig()
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of every entry of a zip file, so that the same content gives the same bytes."""
 
@@ -55,10 +58,10 @@ def export(
     labels: Any = None,
     scaler: Scaler = UNSCALED,
     latent_layer: str | None = None,
-    formats: Sequence[Format] = ("onnx", "tflite"),
-    precisions: Sequence[Precision] = ("float32", "int8"),
-    recipe: str = "auto",
-    threshold: str = "quantile:0.99",
+    formats: Sequence[Format] = _DEFAULTS.formats,
+    precisions: Sequence[Precision] = _DEFAULTS.precisions,
+    recipe: str = _DEFAULTS.recipe,
+    threshold: str = _DEFAULTS.threshold,
     limits: dict[Precision, Limits] | None = None,
     as_zip: bool = False,
     keep_passing: bool = False,
@@ -104,6 +107,25 @@ def export(
     return export_source(source, target, options, as_zip=as_zip, keep_passing=keep_passing, force=force)
 
 
+def options_of(config: ExportConfig) -> Options:
+    """Return what settings say; their limits are those of the quantized artifacts.
+
+    Raises:
+        RuleError: the threshold's rule is not known.
+    """
+    said = {
+        "error_median": config.max_error_change,
+        "rank_correlation": config.min_rank_correlation,
+        "embedding_cosine": config.min_cosine,
+    }
+    changes = {name: limit for name, limit in said.items() if limit is not None}
+    limits = {
+        precision: limit if precision == "float32" else replace(limit, **changes)
+        for precision, limit in DEFAULT_LIMITS.items()
+    }
+    return Options(config.formats, config.precisions, config.recipe, Rule.parse(config.threshold), limits)
+
+
 def open_source(
     model: Any,
     data: Any,
@@ -123,7 +145,9 @@ def open_source(
         models = model if isinstance(model, tuple | list) else (model,)
         loaded = tuple(load_keras(Path(m)) if isinstance(m, str | Path) else m for m in models)
         if data is None:
-            raise DataError("a model file has no held-out rows of its own; pass normal samples with --data")
+            raise DataError(
+                "a model file has no held-out rows of its own; pass normal samples with ", Argument("data")
+            )
         rows, features = _read(data)
         source = from_models(loaded, rows, scaler=scaler, features=features, latent_layer=latent_layer)
     return source if labels is None else _label(source, labels)
@@ -198,8 +222,11 @@ def export_source(
     if not kept or (refused and not keep_passing):
         reasons = "; ".join(f"{j.artifact.path}: {', '.join(j.violations)}" for j in refused)
         raise FidelityError(
-            f"{path}: not written, {len(refused)} of {len(judged)} artifacts refused: {reasons}; try another "
-            "--recipe, leave that precision out, or write the others with --keep-passing"
+            f"{path}: not written, {len(refused)} of {len(judged)} artifacts refused: {reasons}; try "
+            "another ",
+            Argument("recipe"),
+            ", leave that precision out, or write the others with ",
+            Argument("keep_passing", True),
         )
     files = _bundle_files(workshop, kept)
     manifest = _manifest(workshop, kept, files)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeae_runtime import DataError
-from edgeae_runtime._errors import EdgeaeWarning
+from edgeae_runtime._errors import Argument, EdgeaeWarning
 
 from ._gate import Reference
 
@@ -41,23 +41,40 @@ def check_rows(calibration: Reference) -> None:
     if explained >= LEAST_EXPLAINED:
         return
     reason = _scales_inside(calibration) or (
-        "they are unlike what it was trained on, or not in its units (--raw-range or a Scaler brings raw "
-        "units to those)"
+        "they are unlike what it was trained on, or not in its units (",
+        Argument("scaler"),
+        " brings raw units to those)",
     )
     if explained <= 0:
         raise DataError(
             f"the model explains nothing of the variance of the calibration rows (its mean error is "
-            f"{1 - explained:.3g} times that of answering with their mean): {reason}"
+            f"{1 - explained:.3g} times that of answering with their mean): ",
+            *reason,
         )
     warnings.warn(
-        f"the model explains {explained:.0%} of the variance of the calibration rows: {reason}; ranges and "
-        "thresholds taken from them will not fit",
-        EdgeaeWarning,
+        EdgeaeWarning(
+            f"the model explains {explained:.0%} of the variance of the calibration rows: ",
+            *reason,
+            "; ranges and thresholds taken from them will not fit",
+        ),
         stacklevel=2,
     )
 
 
-def _scales_inside(calibration: Reference) -> str | None:
+class _RawRange:
+    """The raw values that a model sees as 0 and 1: an option takes the two, Python a Scaler."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+
+    def __str__(self) -> str:
+        return f"{self.low:.7g} {self.high:.7g}"
+
+    def __repr__(self) -> str:
+        return f"Scaler(kind='minmax', offset=({self.low:.7g},), gain=({1 / (self.high - self.low):.7g},))"
+
+
+def _scales_inside(calibration: Reference) -> tuple[str | Argument, ...] | None:
     """Return what the output is of the input, and what to do about it; None where that is not the reason."""
     before = itertools.takewhile(
         lambda o: not getattr(o, "weights", ()), calibration.source.encoder.operations
@@ -77,19 +94,20 @@ def _scales_inside(calibration: Reference) -> str | None:
             gain, offset = float(scaling[0].scale), float(scaling[0].offset)
             layer = f"layer '{scaling[0].name}'"
         scaler = calibration.source.scaler
-        instead = "a Scaler that does so"
+        instead: str | Argument = "a Scaler that does so"
         if len(scaler.gain) == 1 and gain * scaler.gain[0] > 0:
             low, high = (scaled / scaler.gain[0] + scaler.offset[0] for scaled in _unit(gain, offset))
-            instead = f"--raw-range {low:.7g} {high:.7g}"
+            instead = Argument("scaler", _RawRange(low, high))
         return (
             f"its output is {gain:.3g} · input {offset:+.3g}, so it rescales inside and answers in its own "
-            f"units; export it without that {layer}{_HOW} and with {instead}"
+            f"units; export it without that {layer}{_HOW} and with ",
+            instead,
         )
     if len(scaling) > 1 and _mapped(given, answer, whole=False) > LEAST_MAPPED:
         return (
             "each value of its output is an affine map of the input's, so it normalizes inside and answers "
             f"in its own units; export it without that layer{_HOW} and in Python, with scaler=Scaler("
-            "kind='standard', offset=its mean, gain=1 / the root of its variance)"
+            "kind='standard', offset=its mean, gain=1 / the root of its variance)",
         )
     return None
 

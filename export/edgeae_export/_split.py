@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from edgeae_runtime import EdgeaeError, Input
+from edgeae_runtime._errors import Argument
 
 from ._rebuild import graph_nodes, is_graph, rebuild, simplify
 from ._source import Source
@@ -22,6 +23,7 @@ MOST_DIFFERENCE = 1e-4
 MOST_DEVIATIONS = 6.0
 """How far the average of the samples may be from the mean, in standard errors."""
 
+_THE_TWO = (Argument("encoder"), " and ", Argument("decoder"))
 _SHAPE_ONLY = (
     keras.layers.Flatten,
     keras.layers.Reshape,
@@ -55,14 +57,16 @@ def split(
         if not isinstance(encoder, keras.Model) or not isinstance(decoder, keras.Model):
             raise ModelError(
                 f"{model.name}: a subclassed model has no graph to split and this one has no `encoder` and "
-                "`decoder`; pass both, with --encoder and --decoder"
+                "`decoder`; pass both, with ",
+                *_THE_TWO,
             )
         return prepare_pair(encoder, decoder, shape)
     flat = simplify(rebuild(model, _replace_sampling))
     if len(flat.inputs) != 1 or len(flat.outputs) != 1:
         raise ModelError(
             f"{model.name}: has {len(flat.inputs)} inputs and {len(flat.outputs)} outputs, an autoencoder "
-            "has one of each; pass --encoder and --decoder"
+            "has one of each; pass ",
+            *_THE_TWO,
         )
     _check_fixed(flat.inputs[0].shape[1:])
     code = _code_tensor(flat, latent_layer)
@@ -147,7 +151,8 @@ def check_same(models: tuple[Any, ...], source: Source) -> None:
     if not difference <= MOST_DIFFERENCE * scale:
         raise ModelError(
             f"encoder and decoder, simplified, differ from the model by {difference:.3g} (its outputs reach "
-            f"{scale:.3g}); pass them yourself, with --encoder and --decoder"
+            f"{scale:.3g}); pass them yourself, with ",
+            *_THE_TWO,
         )
 
 
@@ -216,13 +221,17 @@ def _code_tensor(flat: Any, latent_layer: str | None) -> Any:
         listed = ", ".join(f"{n.operation.name} {n.output_tensors[0].shape[1:]}" for n in inner)
         raise ModelError(
             f"{flat.name}: no tensor narrower than the input of {input_size} cuts every path from input to "
-            f"output (skip connections?); choose with --latent-layer from: {listed}"
+            "output (skip connections?); choose with ",
+            Argument("latent_layer"),
+            f" from: {listed}",
         )
     groups = _join_chains(narrow)
     if len(groups) > 1:
         listed = ", ".join(n.operation.name for n in narrow)
         raise ModelError(
-            f"{flat.name}: more than one narrowest layer; choose with --latent-layer from: {listed}"
+            f"{flat.name}: more than one narrowest layer; choose with ",
+            Argument("latent_layer"),
+            f" from: {listed}",
         )
     return groups[0][-1].output_tensors[0]
 
@@ -287,7 +296,9 @@ def _replace_sampling(layer: Any) -> Any:
             return lambda *given, _index=i, **_: keras.tree.flatten(given)[_index]
     raise ModelError(
         f"the layer {layer.name!r} gives something else at every call and its mean is none of its inputs; "
-        "pass an --encoder that gives the same code every time"
+        "pass as ",
+        Argument("encoder"),
+        " one that gives the same code every time",
     )
 
 

@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeae_runtime import DataError, EdgeaeError, Threshold
+from edgeae_runtime._errors import Argument
+
+from ._config import ExportConfig
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)
 """Kept in the manifest, so that a device can choose another false-alarm rate without data."""
@@ -74,13 +77,17 @@ class Rule:
         )
 
 
-DEFAULT_RULE = Rule("quantile", 0.99)
+DEFAULT_RULE = Rule.parse(ExportConfig().threshold)
 
 
 def _best_f1(normal: NDArray[Any], anomalous: NDArray[Any] | None) -> float:
     """Return the threshold with the largest F1, halfway between two neighbouring errors."""
     if anomalous is None or not len(anomalous):
-        raise DataError("the threshold rule f1 needs rows known to be anomalies; pass --labels with some 1s")
+        raise DataError(
+            "the threshold rule f1 needs rows known to be anomalies; pass ",
+            Argument("labels"),
+            " with some 1s",
+        )
     errors = np.concatenate([normal, anomalous])
     is_anomaly = np.arange(len(errors)) >= len(normal)
     order = np.argsort(-errors, kind="stable")

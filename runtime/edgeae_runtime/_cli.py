@@ -49,13 +49,18 @@ class Commands(click.Group):
                 with formatter.section(heading):
                     formatter.write_dl(rows)
 
+    def options(self, ctx: click.Context) -> dict[str, str]:
+        """Return how the arguments of the subcommand that runs are given: by an option, or as NAME."""
+        command = self.get_command(ctx, ctx.invoked_subcommand or "")
+        return {} if command is None else {p.name: _spelling(p) for p in command.params if p.name}
+
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings():
-            warnings.showwarning = partial(_show_warning, warnings.showwarning)
+            warnings.showwarning = partial(_show_warning, self, ctx, warnings.showwarning)
             try:
                 return super().invoke(ctx)
             except EdgeaeError as error:
-                failure = click.ClickException(str(error))
+                failure = click.ClickException(error.spelled(self.options(ctx)))
                 setattr(failure, "exit_code", error.exit_status)  # noqa: B010  # click types it as a class variable
                 raise failure from error
             except OSError as error:
@@ -66,11 +71,22 @@ class Commands(click.Group):
                 raise click.ClickException(f"the output cannot be written ({error.strerror})") from error
 
 
+def _spelling(parameter: click.Parameter) -> str:
+    if isinstance(parameter, click.Argument):
+        return parameter.human_readable_name
+    return max(parameter.opts, key=len)
+
+
 def _show_warning(
-    otherwise: Callable[..., None], message: Warning | str, category: type[Warning], *rest: Any
+    commands: Commands,
+    ctx: click.Context,
+    otherwise: Callable[..., None],
+    message: Warning | str,
+    category: type[Warning],
+    *rest: Any,
 ) -> None:
-    if issubclass(category, EdgeaeWarning):
-        click.echo(f"Warning: {message}", err=True)
+    if isinstance(message, EdgeaeWarning):
+        click.echo(f"Warning: {message.spelled(commands.options(ctx))}", err=True)
     else:
         otherwise(message, category, *rest)
 

@@ -2,15 +2,55 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 _EXTRAS = {"matplotlib": "plot", "paho": "mqtt", "pyarrow": "parquet", "ray": "ray"}
 
 
-class EdgeaeError(Exception):
+class Argument:
+    """An argument that a message speaks of: in Python ``window=60``, on the command line ``--window 60``.
+
+    Args:
+        name: the argument's, as in Python.
+        value: what to give it; None speaks of the argument alone.
+    """
+
+    __slots__ = ("name", "value")
+
+    def __init__(self, name: str, value: Any = None) -> None:
+        self.name, self.value = name, value
+
+    def __str__(self) -> str:
+        return self.name if self.value is None else f"{self.name}={self.value!r}"
+
+    def spelled(self, options: Mapping[str, str]) -> str:
+        """Return it as the option that ``options`` (argument to option) has for it, else as in Python."""
+        option = options.get(self.name)
+        if option is None:
+            return str(self)
+        return option if self.value is None or self.value is True else f"{option} {self.value}"
+
+
+class _Message:
+    """A message in parts, texts and `Argument`, that are joined without anything between them."""
+
+    args: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return self.spelled({})
+
+    def spelled(self, options: Mapping[str, str]) -> str:
+        """Return the message with each argument as the option that ``options`` has for it."""
+        return "".join(p.spelled(options) if isinstance(p, Argument) else str(p) for p in self.args)
+
+
+class EdgeaeError(_Message, Exception):
     """Base of all errors that a user can act on; the command line prints its message as one line.
+
+    A message that names arguments of the library is given in parts, so that a command can name its options:
+    ``EdgeaeError("too long; leave out ", Argument("window"))``.
 
     ::
 
@@ -60,7 +100,7 @@ class FidelityError(EdgeaeError):
     exit_status = 3
 
 
-class EdgeaeWarning(UserWarning):
+class EdgeaeWarning(_Message, UserWarning):
     """Something works but is probably not what the user wants; the command line prints it as a line."""
 
 

@@ -198,7 +198,7 @@ def test_a_subclassed_model_without_halves_is_told():
         def call(self, inputs):
             return inputs
 
-    with pytest.raises(ModelError, match=r"no graph to split .* pass both, with --encoder and --decoder"):
+    with pytest.raises(ModelError, match=r"no graph to split .* pass both, with encoder and decoder"):
         split(Opaque())
 
 
@@ -372,7 +372,7 @@ def test_rows_that_do_not_fit_and_a_free_axis_are_told():
 
 
 def test_a_model_without_data_is_told():
-    with pytest.raises(DataError, match="no held-out rows of its own; pass normal samples with --data"):
+    with pytest.raises(DataError, match="no held-out rows of its own; pass normal samples with data"):
         open_source(functional(), None)
 
 

@@ -10,7 +10,9 @@ from click.testing import CliRunner
 import edgeae_export
 from edgeae_export import Limits
 from edgeae_export._artifacts import Options, Workshop
-from edgeae_export._cli import _limits, fidelity_table
+from edgeae_export._cli import fidelity_table
+from edgeae_export._config import ExportConfig
+from edgeae_export._export import options_of
 from edgeae_export._gate import DEFAULT_LIMITS
 from edgeae_export._source import Source
 from edgeae_runtime import Bundle, DataError, load
@@ -82,12 +84,11 @@ def test_where_nothing_passes_nothing_is_kept(export):
 
 
 def test_the_options_set_the_limits_of_what_is_quantized_alone():
-    options = {"max_error_change": 0.02, "min_rank_correlation": 0.9, "min_cosine": None}
-    limits = _limits(options)
+    limits = options_of(ExportConfig(max_error_change=0.02, min_rank_correlation=0.9)).limits
     assert limits["float32"] == DEFAULT_LIMITS["float32"]
     for precision in ("float16", "dynamic", "int8"):
         assert limits[precision] == Limits(0.02, 0.9, DEFAULT_LIMITS[precision].embedding_cosine)
-    assert _limits(dict.fromkeys(options)) == DEFAULT_LIMITS
+    assert options_of(ExportConfig()).limits == DEFAULT_LIMITS
 
 
 def test_the_figures_of_the_table_are_those_of_the_files_by_hand(digits, run, keras_says):

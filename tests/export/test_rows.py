@@ -35,7 +35,7 @@ def refusal(model, rows, path, **settings):
     with pytest.raises(DataError) as caught:
         edgeae_export.export(model, rows, path, **ONNX, **settings)
     assert not path.exists()
-    text = str(caught.value)
+    text = caught.value.spelled({"scaler": "--raw-range"})  # as the command says it
     assert text.startswith(
         "the model explains nothing of the variance of the calibration rows (its mean error"
     )
@@ -118,7 +118,7 @@ def test_what_scales_inside_and_back_again_is_exported_as_it_is(tmp_path):
 def test_a_model_of_scaled_values_that_is_given_raw_ones_is_told_about_units(tmp_path):
     model = trained(layers.Identity(), BYTES / 255, BYTES / 255, "sigmoid")
     text = refusal(model, BYTES, tmp_path / "x.edgeae")
-    assert text.endswith("or not in its units (--raw-range or a Scaler brings raw units to those)")
+    assert text.endswith("or not in its units (--raw-range brings raw units to those)")
     edgeae_export.export(
         model,
         BYTES,
@@ -149,9 +149,18 @@ def test_an_encoder_and_a_decoder_of_images_are_looked_at_alike(tmp_path, kind):
             edgeae_export.export((encoder, decoder), np.float32(rows), tmp_path / "x.edgeae", **ONNX)
             (text,) = (str(w.message) for w in told if issubclass(w.category, EdgeaeWarning))
         except DataError as error:
-            text = str(error)
+            text = error.spelled({"scaler": "--raw-range"})
     assert ("without that layer 'to_unit'" in text and text.endswith("--raw-range 0 255")) == (kind == "raw")
     assert ("they are unlike what it was trained on" in text) == (kind != "raw")
+
+
+def test_in_python_the_remedy_is_a_scaler_as_one_writes_it():
+    model = trained(layers.Rescaling(1 / 127.5, -1), BYTES, BYTES / 127.5 - 1, "tanh")
+    with pytest.raises(DataError) as caught:
+        edgeae_export.export(model, BYTES, "never.edgeae", **ONNX)
+    (written,) = re.findall(r"and with scaler=(Scaler\(.*\))$", str(caught.value))
+    scaler = eval(written, {"Scaler": Scaler})
+    np.testing.assert_allclose(scaler.scale(np.array([[127.5, 255]])), [[0, 1]], atol=1e-5)
 
 
 def test_on_the_command_line_the_refusal_is_one_line_and_exit_status_1(tmp_path):

@@ -120,7 +120,7 @@ def test_f1_between_neighbouring_floats_still_parts_them():
 
 @pytest.mark.parametrize("anomalous", [None, np.array([])])
 def test_f1_without_anomalies_is_told(anomalous):
-    with pytest.raises(DataError, match=r"^the threshold rule f1 needs rows known .*pass --labels with some"):
+    with pytest.raises(DataError, match=r"^the threshold rule f1 needs rows known .*pass labels with some"):
         Rule.parse("f1").choose(ERRORS, anomalous)
 
 

@@ -90,9 +90,7 @@ def test_a_row_has_the_same_result_whatever_rows_stand_beside_it(fitted, rows):
 
 
 def test_images_are_rows_with_a_shape(rows):
-    model = Autoencoder(
-        4, architecture="conv2d", sample_shape=(8, 8), **SMALL | {"hidden": (2,), "epochs": 1}
-    )
+    model = Autoencoder(4, arch="conv2d", sample_shape=(8, 8), **SMALL | {"hidden": (2,), "epochs": 1})
     codes = model.fit_transform(IMAGES[:200])
     assert codes.shape == (200, 4)
     assert model.inverse_transform(codes).shape == (200, 64)
@@ -128,13 +126,34 @@ def test_random_state_decides_and_the_callers_random_numbers_are_left_alone(rows
 
 def test_defaults_are_those_of_a_training():
     given, trained = Autoencoder().get_params(), TrainConfig()
-    names = {"latent_dim": "latent", "architecture": "arch", "validation_fraction": "validation_split"}
-    own = {"sample_shape", "stride", "threshold", "random_state", "verbose"}
+    names = {"validation_fraction": "validation_split"}
+    own = {"sample_shape", "stride", "threshold", "random_state", "verbose", "latent_dim", "architecture"}
     assert {names.get(name, name) for name in set(given) - own} | {"seed"} == set(
         TrainConfig.__struct_fields__
     )
     for name in set(given) - own:
         assert given[name] == getattr(trained, names.get(name, name)), name
+
+
+def test_old_names_of_parameters_still_work_and_say_what_they_are_called_now(rows):
+    old = Autoencoder(latent_dim=3, architecture="dense", **SMALL)
+    with pytest.warns(DeprecationWarning) as told:
+        old.fit(rows)
+    assert [str(one.message) for one in told] == [
+        "Autoencoder: latent_dim is called latent now; the old name will be removed",
+        "Autoencoder: architecture is called arch now; the old name will be removed",
+    ]
+    assert {one.filename for one in told} == {__file__}
+    np.testing.assert_array_equal(old.transform(rows), Autoencoder(3, **SMALL).fit(rows).transform(rows))
+    again = clone(old).set_params(latent_dim=np.int64(2))
+    assert again.get_params()["architecture"] == "dense"
+    with pytest.warns(DeprecationWarning):
+        assert again.fit(rows).transform(rows).shape == (569, 2)
+
+
+def test_a_parameter_by_both_of_its_names_is_refused(rows):
+    with pytest.raises(SettingsError, match=r"^latent_dim is the old name of latent, and both are given; "):
+        Autoencoder(4, latent_dim=3, **SMALL).fit(rows)
 
 
 # --- in scikit-learn's company -------------------------------------------------------------------
@@ -154,11 +173,11 @@ def test_it_is_searched_for_in_a_pipeline():
     network = Autoencoder(sample_shape=(8, 8), **SMALL | {"hidden": (64,), "epochs": 30})
     pipeline = make_pipeline(network, StandardScaler(), LogisticRegression())
     grid = {
-        "autoencoder__latent_dim": np.array([1, 16]),  # numpy's integers, as a grid often has
+        "autoencoder__latent": np.array([1, 16]),  # numpy's integers, as a grid often has
         "autoencoder__objective": ["plain", "denoising"],
     }
     search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(X, y)
-    assert search.best_params_["autoencoder__latent_dim"] == 16
+    assert search.best_params_["autoencoder__latent"] == 16
     assert search.best_score_ > 0.6  # by chance: 0.1
     assert search.score(X, y) > 0.8
 
@@ -228,7 +247,7 @@ def test_export_writes_a_bundle_that_says_the_same(fitted, rows, tmp_path):
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
     [
-        ({"architecture": "transformer"}, SettingsError, "transformer"),
+        ({"arch": "transformer"}, SettingsError, "transformer"),
         ({"epochs": "ten"}, SettingsError, r"^Autoencoder: Expected `int`, got `str` - at `\$.epochs`$"),
         ({"epochs": 0}, SettingsError, "^epochs: expected more than 0, found 0$"),
         ({"batch_size": -1}, SettingsError, "^batch_size: expected more than 0, found -1$"),
@@ -253,7 +272,7 @@ def test_export_writes_a_bundle_that_says_the_same(fitted, rows, tmp_path):
             r"^Autoencoder: Expected `array \| null`, got `int` - at `\$.hidden`$",
         ),
         ({"sample_shape": (7, 4)}, DataError, r"^sample_shape \(7, 4\) has 28 values, X has 30 features$"),
-        ({"architecture": "conv2d"}, SettingsError, "^conv2d wants samples of 2 or 3 axes"),
+        ({"arch": "conv2d"}, SettingsError, "^conv2d wants samples of 2 or 3 axes"),
         (
             {"stride": 1},
             SettingsError,

@@ -517,7 +517,7 @@ def test_labels_may_stand_in_a_column_of_the_data_but_only_there_or_elsewhere(re
     found = evaluate_files(TINY, path, label_column="state", normal="s0", noise=())
     np.testing.assert_allclose(found.samples.rows, readings, rtol=1e-6)
     assert found.truth.anomalous.tolist() == [bool(i % 2) for i in range(len(readings))]
-    with pytest.raises(DataError, match="both --labels and --label-column say what they are"):
+    with pytest.raises(DataError, match="both labels and label_column say what they are"):
         evaluate_files(TINY, path, labels=path, label_column="state")
 
 

@@ -96,7 +96,7 @@ def test_of_a_table_only_normal_rows_are_kept(make, tmp_path):
         ),
         (
             {"columns": ["heat"], "normal": "ok"},
-            "a normal label was named, but no labels; name their --label-c",
+            "a normal label was named, but no labels; name their label_c",
         ),
     ],
 )

@@ -288,7 +288,7 @@ def test_the_loss_follows_the_values():
 
 def test_binary_cross_entropy_with_a_standard_scaler_is_refused():
     with pytest.raises(
-        SettingsError, match=r"wants values in \[0, 1\]; use --scaler minmax with --loss bce$"
+        SettingsError, match=r"wants values in \[0, 1\]; use scaler='minmax' with loss='bce'$"
     ):
         train(random_rows(40), TrainConfig(loss="bce", scaler="standard", batch_size=8))
 
@@ -296,10 +296,14 @@ def test_binary_cross_entropy_with_a_standard_scaler_is_refused():
 @pytest.mark.parametrize(
     ("settings", "shape", "told"),
     [
-        ({"arch": "conv2d"}, (6,), r"conv2d wants samples of 2 or 3 axes.*shape \(6,\); .*--arch dense$"),
-        ({"arch": "conv1d"}, (6,), r"conv1d wants samples of 2 axes, \(steps, channels\).*--window"),
-        ({"arch": "lstm"}, (8, 8, 3), r"lstm wants samples of 2 axes.*use --arch conv2d or dense$"),
-        ({"arch": "conv1d", "tied": True}, (8, 2), "^tied weights are for dense networks; use --arch dense"),
+        ({"arch": "conv2d"}, (6,), r"conv2d wants samples of 2 or 3 axes.*shape \(6,\); .*arch='dense'$"),
+        (
+            {"arch": "conv1d"},
+            (6,),
+            r"conv1d wants samples of 2 axes, \(steps, channels\).*with window, or",
+        ),
+        ({"arch": "lstm"}, (8, 8, 3), r"lstm wants samples of 2 axes.*use arch='conv2d' or dense$"),
+        ({"arch": "conv1d", "tied": True}, (8, 2), "^tied weights are for dense networks; use arch='dense'"),
         ({"arch": "conv2d", "hidden": ()}, (8, 8), "^hidden: conv2d wants at least one layer, found none$"),
         ({"hidden": (8, 0)}, (6,), r"^hidden: expected 1 or more in each layer, found \(8, 0\)$"),
         ({"max_norm": 0.0}, (6,), "^max_norm: expected more than 0, found 0.0$"),
@@ -344,7 +348,7 @@ def test_fewer_rows_than_a_batch_are_refused_with_the_numbers_and_a_batch_that_w
     with pytest.raises(DataError) as caught:
         train(rows, TrainConfig(batch_size=46))
     assert str(caught.value) == (
-        "45 rows to train on are fewer than a batch of 46; give more rows, or --batch-size 11"
+        "45 rows to train on are fewer than a batch of 46; give more rows, or batch_size=11"
     )
     train(rows, TrainConfig(hidden=(4,), batch_size=11, epochs=1))
 
@@ -354,7 +358,7 @@ def test_a_loss_that_is_no_number_ends_the_training_at_once_and_quietly(batch_si
     epochs = []
     config = TrainConfig(epochs=20, batch_size=batch_size, learning_rate=1e30)
     with pytest.raises(
-        TrainingError, match=r"^the loss is no longer a number in epoch 1; try a smaller --learning-rate or"
+        TrainingError, match=r"^the loss is no longer a number in epoch 1; try a smaller learning_rate or"
     ):
         train(random_rows(50), config, progress=lambda epoch, logs: epochs.append(epoch))
     assert epochs == [1]
