@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import click
 import pytest
 
 import edgeae_runtime
@@ -104,6 +105,29 @@ OPTIONS_OF_0_1_0 = {
     """,
 }
 """Arguments, in capitals and in order, and options of every command."""
+
+CHOICES_OF_0_1_0 = {
+    "embed --format": "npy csv jsonl parquet",
+    "embed --engine": "auto onnxruntime litert ray",
+    "embed --precision": "auto float32 float16 dynamic int8",
+    "evaluate --noise": "gaussian masking salt-and-pepper none",
+    "export --formats": "onnx tflite c",
+    "export --precisions": "float32 float16 dynamic int8",
+    "recalibrate --engine": "auto onnxruntime litert",
+    "recalibrate --precision": "auto float32 float16 dynamic int8",
+    "score --format": "npy csv jsonl parquet",
+    "score --engine": "auto onnxruntime litert ray",
+    "score --precision": "auto float32 float16 dynamic int8",
+    "train --arch": "dense conv1d conv2d lstm",
+    "train --objective": "plain denoising sparse contractive variational",
+    "train --loss": "mse bce mae",
+    "train --noise-kind": "gaussian masking salt-and-pepper",
+    "train --sparsity": "l1 kl",
+    "train --scaler": "minmax standard",
+    "watch --engine": "auto onnxruntime litert",
+    "watch --precision": "auto float32 float16 dynamic int8",
+}
+"""What an option can be, where it is one of a few words."""
 
 RUN_OF_0_1_0 = {"autoencoder.keras", "history.csv", "holdout.npy", "loss.png", "posterior.keras", "run.json"}
 """Files of a run folder; a variational one, which has all of them."""
@@ -269,6 +293,16 @@ def test_every_command_of_the_first_version_takes_what_it_took(name):
     before = named(OPTIONS_OF_0_1_0, name)
     assert {word for word in before if word.startswith("-")} - options == set()
     assert arguments == [word for word in before if not word.startswith("-")]
+
+
+@pytest.mark.parametrize("option", CHOICES_OF_0_1_0)
+def test_every_option_of_the_first_version_takes_the_words_it_took(option):
+    name, word = option.split()
+    (entry,) = entry_points(group="edgeae.commands", name=name)
+    command = entry.load()
+    (parameter,) = (one for one in command.params if word in one.opts)
+    for value in named(CHOICES_OF_0_1_0, option):
+        assert value in parameter.type.convert(value, parameter, click.Context(command))
 
 
 def test_a_bundle_of_the_first_version_has_its_files_and_loads(tmp_path):
