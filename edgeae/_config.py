@@ -63,7 +63,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of a training run; what is None is derived from the data.
 
     A field has all there is to say of a setting: ``edgeae train`` takes its option from it, `check` and a
-    TOML file are held to it, and ``run.json`` keeps it by its name; see `edgeae_export._settings`.
+    TOML file are held to it, and ``run.json`` keeps it by its name.
 
     The weights of penalties are relative to the loss of predicting the mean of the training rows, so one
     weight serves every scaler, unit and loss.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ._export import export
     from ._gate import DEFAULT_LIMITS, Limits
     from ._recipes import RecipeError
+    from ._settings import SettingsError
     from ._source import RunError, Source
     from ._split import ModelError
     from ._thresholds import RuleError
@@ -47,6 +48,7 @@ __all__ = [
     "RuleError",
     "RunError",
     "Scaler",
+    "SettingsError",
     "Source",
     "__version__",
     "export",
@@ -69,6 +71,7 @@ _HOMES = {
     "._export": ("export",),
     "._gate": ("DEFAULT_LIMITS", "Limits"),
     "._recipes": ("RecipeError",),
+    "._settings": ("SettingsError",),
     "._source": ("RunError", "Source"),
     "._split": ("ModelError",),
     "._thresholds": ("RuleError",),

@@ -66,7 +66,7 @@ class EdgeaeError(_Message, Exception):
             RuleError           (export) no such rule for a threshold
             RunError            (export, training) a run folder cannot be read
             ResumeError         (training) a checkpoint cannot be continued
-            SettingsError       (training) settings that cannot be; a ValueError too
+            SettingsError       (export, training) settings that cannot be; a ValueError too
             TrainingError       (training) the loss is no number any more
         UserWarning
           EdgeaeWarning         it works, but is probably not what is wanted

@@ -28,8 +28,8 @@ PUBLIC = {
     """,
     "edgeae_export": """
         BundleError DEFAULT_LIMITS DataError EdgeaeError EdgeaeWarning EngineError FidelityError Format
-        Limits Manifest ModelError OutputError Precision RecipeError RuleError RunError Scaler Source
-        __version__ export
+        Limits Manifest ModelError OutputError Precision RecipeError RuleError RunError Scaler
+        SettingsError Source __version__ export
     """,
     "edgeae_runtime": """
         Alarm Artifact Autoencoder Bundle BundleError Check DataError Detection Detector Drift
