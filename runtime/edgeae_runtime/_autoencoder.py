@@ -40,6 +40,7 @@ class Detection(NamedTuple):
     """The threshold used, in units of the error."""
 
     def __repr__(self) -> str:
+        """Show short arrays whole, and of others the shape."""
         shown = [f"{name}={_shown(value)}" for name, value in zip(self._fields, self, strict=True)]
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -111,6 +112,7 @@ class Detector:
     def __init__(
         self, bundle: Bundle, engine: str, precision: Precision, *, threads: int = 1, arena: bool = True
     ) -> None:
+        """Take what `load` has chosen; nothing is read yet."""
         self.manifest: Manifest = bundle.manifest
         self.engine, self.precision = engine, precision
         self._bundle, self._threads, self._arena = bundle, threads, arena
@@ -119,6 +121,7 @@ class Detector:
         _alive.add(self)
 
     def __repr__(self) -> str:
+        """Show the bundle and how it is run."""
         chosen = f"engine={self.engine!r}, precision={self.precision!r}, threads={self._threads}"
         return f"<{type(self).__name__} of {str(self._bundle.path)!r}, {chosen}>"
 

@@ -67,6 +67,7 @@ class Bundle:
             ) from None
 
     def __repr__(self) -> str:
+        """Show where it is."""
         return f"{type(self).__name__}({str(self.path)!r})"
 
     def read_artifact(self, artifact: Artifact) -> bytes:

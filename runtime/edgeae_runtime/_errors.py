@@ -20,9 +20,11 @@ class Argument:
     __slots__ = ("name", "value")
 
     def __init__(self, name: str, value: Any = None) -> None:
+        """Take the argument's name, and what it is to be."""
         self.name, self.value = name, value
 
     def __str__(self) -> str:
+        """Return it as it is written in Python."""
         return self.name if self.value is None else f"{self.name}={self.value!r}"
 
     def spelled(self, options: Mapping[str, str]) -> str:

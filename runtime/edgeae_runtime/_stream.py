@@ -143,6 +143,7 @@ class Stream:
             self._restore(state)
 
     def __repr__(self) -> str:
+        """Show the artifact, the threshold, and how much was seen."""
         seen = f"samples={self._samples}, windows={self._sequence}"
         return f"<{type(self).__name__} of {self.artifact!r}, threshold={self.threshold:.6g}, {seen}>"
 
