@@ -6,9 +6,11 @@ from typing import Any, TypeVar
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+from edgeae_export._config import ExportConfig
 
-_NOISES = ("gaussian", "masking", "salt-and-pepper")
+from ._config import NOISES
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _label_options(command: F) -> F:
@@ -35,7 +37,7 @@ def _label_options(command: F) -> F:
             ),
             click.option(
                 "--threshold",
-                default="quantile:0.99",
+                default=ExportConfig().threshold,
                 show_default=True,
                 help="Rule for the threshold of a run and of the baselines; a bundle has its own.",
             ),
@@ -58,9 +60,9 @@ def _label_options(command: F) -> F:
 @_label_options
 @click.option(
     "--noise",
-    type=click.Choice([*_NOISES, "none"]),
+    type=click.Choice([*NOISES, "none"]),
     multiple=True,
-    default=_NOISES,
+    default=NOISES,
     show_default=True,
     help="Kind of noise for the robustness curves; give it once a kind.",
 )

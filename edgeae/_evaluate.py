@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeae_export._source import Source
-from edgeae_export._thresholds import Rule
+from edgeae_export._thresholds import DEFAULT_RULE, Rule
 from edgeae_runtime import DataError, Scaler
 from edgeae_runtime._errors import Argument
 from edgeae_runtime._named import by_name
@@ -76,7 +76,7 @@ def evaluate(
     labels: Any = None,
     normal: str | None = None,
     fit_rows: Any = None,
-    threshold: str = "quantile:0.99",
+    threshold: str = str(DEFAULT_RULE),
     noise: Sequence[NoiseKind] = NOISES,
     levels: Sequence[float] = LEVELS,
     seed: int = 0,

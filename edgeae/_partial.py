@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edgeae_runtime._errors import EdgeaeError
+from edgeae_runtime._errors import Argument, EdgeaeError
 
 
 class ResumeError(EdgeaeError):
@@ -24,7 +24,10 @@ def check_checkpoint(path: Path, *, resume: bool, force: bool) -> None:
         return
     if not force:
         raise ResumeError(
-            f"{path}: holds an unfinished training; continue it with --resume, or start again with --force"
+            f"{path}: holds an unfinished training; continue it with ",
+            Argument("resume", True),
+            ", or start again with ",
+            Argument("force", True),
         )
     discard(path)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeae_export._source import RUN_NAME, load_keras
-from edgeae_export._thresholds import Rule
+from edgeae_export._thresholds import DEFAULT_RULE, Rule
 from edgeae_runtime import DataError, Input
 from edgeae_runtime._data import read
 from edgeae_runtime._errors import Argument
@@ -33,7 +33,7 @@ def evaluate_files(
     label_column: str | None = None,
     normal: str | None = None,
     fit_data: Path | None = None,
-    threshold: str = "quantile:0.99",
+    threshold: str = str(DEFAULT_RULE),
     noise: Sequence[NoiseKind] = NOISES,
     seed: int = 0,
 ) -> Outcome:

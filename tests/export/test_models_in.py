@@ -326,7 +326,7 @@ def test_skip_connections_around_everything_are_told_with_the_layers():
         split(keras.Model(given, layers.Dense(12, name="last")(joined), name="unet"))
     assert str(caught.value) == (
         "unet: no tensor narrower than the input of 12 cuts every path from input to output (skip "
-        "connections?); choose with --latent-layer from: code (3,), back (12,), joined (24,)"
+        "connections?); choose with latent_layer from: code (3,), back (12,), joined (24,)"
     )
 
 

@@ -1,6 +1,8 @@
 import json
 import math
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -24,8 +26,6 @@ from edgeae_export._source import Run
 from edgeae_runtime import DataError
 from edgeae_runtime._cli import Commands, main
 from edgeae_runtime._errors import Argument, EdgeaeError, EdgeaeWarning
-
-ANNOTATED = {s.name: s for s in settings(TrainConfig)}
 
 
 class Larger(TrainConfig, frozen=True, kw_only=True):
@@ -111,6 +111,19 @@ def test_what_is_no_setting_is_no_option_of_a_setting():
     """So that an option that is left over from a field that went is found."""
     others = {"data", "columns", "label_column", "normal", "window", "stride", "out", "resume", "force"}
     assert {option.name for option in train.params} - others == {*TrainConfig.__struct_fields__, "config"}
+
+
+def test_the_settings_are_imported_without_what_they_are_the_settings_of():
+    script = (
+        "import sys, edgeae._config, edgeae_export._config; "
+        "print(*[name for name in sys.modules if name.startswith(('edgeae.', 'edgeae_export.'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {
+        "edgeae._config",
+        "edgeae_export._config",
+        "edgeae_export._settings",
+    }
 
 
 # --- a file of settings --------------------------------------------------------------------------
