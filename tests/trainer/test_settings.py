@@ -93,18 +93,21 @@ def test_the_options_of_edgeae_train_are_the_fields(setting):
         assert setting.derived and option.help.endswith(f"[default: {setting.derived}]")
     else:
         assert option.default == default and option.show_default
-    if isinstance(option.type, click.types._NumberRangeBase):
-        described = json.dumps(msgspec.json.schema(TrainConfig)["$defs"]["TrainConfig"]["properties"])
-        (schema,) = [part for name, part in json.loads(described).items() if name == setting.name]
-        ends = set(re.findall(r'"(\w*(?:M|m)(?:in|ax)imum)": ([-\d.e]+)', json.dumps(schema)))
-        found = {("inclusive" if not open_ else "exclusive", end) for open_, end in bounds(option.type)}
-        wanted = {("exclusive" if "exclusive" in name else "inclusive", float(end)) for name, end in ends}
-        assert found == wanted != set()
+    if isinstance(option.type, click.IntRange | click.FloatRange):
+        schema = json.dumps(
+            msgspec.json.schema(TrainConfig)["$defs"]["TrainConfig"]["properties"][setting.name]
+        )
+        wanted = {(name, float(end)) for name, end in re.findall(r'"(\w+imum)": ([-\d.e]+)', schema)}
+        assert bounds(option.type) == wanted != set()
 
 
 def bounds(kind):
-    pairs = ((kind.min_open, kind.min), (kind.max_open, kind.max))
-    return [(is_open, float(end)) for is_open, end in pairs if end is not None]
+    """The ends of a range of click's, by the names that a JSON schema has for them."""
+    ends = (
+        ("exclusiveMinimum" if kind.min_open else "minimum", kind.min),
+        ("exclusiveMaximum" if kind.max_open else "maximum", kind.max),
+    )
+    return {(name, float(end)) for name, end in ends if end is not None}
 
 
 def test_what_is_no_setting_is_no_option_of_a_setting():
