@@ -4,7 +4,7 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
-from edgeae_runtime._names import Format, Precision
+from edgeae_runtime._names import DEFAULT_RULE_TEXT, Format, Precision
 
 Correlation: TypeAlias = Annotated[float, msgspec.Meta(ge=-1, le=1)]
 
@@ -26,7 +26,7 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.Meta(
             description="Rule for the thresholds: quantile:Q, sigma:K, max, max:FACTOR, or f1 with --labels."
         ),
-    ] = "quantile:0.99"
+    ] = DEFAULT_RULE_TEXT
     max_error_change: Annotated[
         Annotated[float, msgspec.Meta(ge=0)] | None,
         msgspec.Meta(description="Limit: median relative change of the error."),

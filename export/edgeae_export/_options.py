@@ -22,6 +22,7 @@ class WordList(click.ParamType[tuple[str, ...]]):
     name = "list"
 
     def __init__(self, known: tuple[str, ...]) -> None:
+        """Take the words to choose from."""
         self.known = known
 
     def convert(

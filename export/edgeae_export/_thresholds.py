@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from edgeae_runtime import DataError, EdgeaeError, Threshold
 from edgeae_runtime._errors import Argument
-
-from ._config import ExportConfig
+from edgeae_runtime._names import DEFAULT_RULE_TEXT
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)
 """Kept in the manifest, so that a device can choose another false-alarm rate without data."""
@@ -77,7 +76,7 @@ class Rule:
         )
 
 
-DEFAULT_RULE = Rule.parse(ExportConfig().threshold)
+DEFAULT_RULE = Rule.parse(DEFAULT_RULE_TEXT)
 
 
 def _best_f1(normal: NDArray[Any], anomalous: NDArray[Any] | None) -> float:

@@ -22,5 +22,8 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 ENGINE_FORMATS: dict[str, Format] = {"onnxruntime": "onnx", "litert": "tflite"}
 """What each engine runs."""
 
+DEFAULT_RULE_TEXT = "quantile:0.99"
+"""How a threshold is chosen where nothing else is asked for; see `edgeae export --threshold`."""
+
 RESULT_SUFFIXES = (".npy", ".csv", ".jsonl", ".parquet")
 """Of the files that ``edgeae embed`` and ``edgeae score`` write."""

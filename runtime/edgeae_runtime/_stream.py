@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from ._alarm import Alarm, Drift, Shares, Votes
 from ._clock import CUT, CUT_BEFORE, DOUBT, LATE, ON, Ticks
-from ._clock import LATE_RUN as LATE_RUN
-from ._clock import USUAL_STEPS as USUAL_STEPS
 from ._engines import ENGINE_FORMATS
 from ._errors import DataError
 from ._manifest import Floats, Threshold, artifact_name

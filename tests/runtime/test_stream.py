@@ -15,8 +15,8 @@ from packages import in_ci
 
 import edgeae_runtime
 from edgeae_runtime import Alarm, DataError, Drift, StreamResult, _stream
+from edgeae_runtime._clock import LATE_RUN, USUAL_STEPS
 from edgeae_runtime._samples import sample_batches
-from edgeae_runtime._stream import LATE_RUN, USUAL_STEPS
 
 MACHINE = Path(__file__).parents[2].parent / "shared" / "data" / "machine_temperature.csv"
 START = datetime(2026, 1, 1)
