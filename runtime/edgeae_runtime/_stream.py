@@ -1,7 +1,6 @@
 """A live series, one sample at a time: windows, verdicts, the alarm, and whether the model still fits.
 
-The windows are those that `edgeae_runtime._windows` makes of the same readings in a file. Memory is fixed
-when the stream starts.
+The windows are those of the same readings in a file. Memory is fixed when the stream starts.
 """
 
 import math
@@ -282,9 +281,8 @@ class Stream:
         raise self._another_number(values.size)
 
     def _another_number(self, found: int) -> DataError:
-        return DataError(
-            f"stream: expected {self._values} values a sample, found {found}; give all channels at once"
-        )
+        expected = f"expected {self._values} values a sample, found {found}"
+        return DataError(f"stream: {expected}; give all channels at once")
 
     def _interrupt(self) -> None:
         """Let no later window reach back beyond here."""
