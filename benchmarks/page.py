@@ -127,10 +127,11 @@ def page(results: dict[str, Any], counts: dict[str, Any] | None) -> str:
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     aims = list(targets(results, TITLES))
+    kind = machine.get("kind", "int8 instructions not recorded")
     parts = [
         "# What it costs",
         f"Made by `make bench` from `results.json` on {machine['cores']} cores of {machine['processor']} "
-        f"({machine['kind']}; {machine['system']}, Python {machine['python']}; L2 {machine['L2']} a core, "
+        f"({kind}; {machine['system']}, Python {machine['python']}; L2 {machine['L2']} a core, "
         f"L3 {machine['L3']}). "
         f"{versions}. Nothing on this page is written by hand.",
         "Each peer is what a competent user would write, in [its own file](peers): raw units in, embedding "

@@ -78,7 +78,7 @@ def test_the_same_model_gives_the_same_bytes_from_any_process_and_folder(make, f
     assert [run.wait() for run in runs] == [0, 0, 0]
     first = files(tmp_path / "one.edgeae")
     # precisions and roles; the micro one with its C and header; manifest and golden rows
-    assert len(first) == {"onnx": 2 * 3, "onnx,tflite,c": 2 * 2 * 3 + 3}[formats] + 2
+    assert len(first) == {"onnx": 2 * 3, "onnx,tflite,c": 2 * 2 * 3 + 3}[formats] + 3
     assert files(tmp_path / "two.edgeae") == first
     with zipfile.ZipFile(tmp_path / "three.edgeae") as archive:
         assert {name: archive.read(name) for name in archive.namelist()} == first

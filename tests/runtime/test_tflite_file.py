@@ -1,5 +1,6 @@
 """TFLite models that would end the process are refused before the interpreter sees them."""
 
+import os
 import re
 import subprocess
 import sys
@@ -342,7 +343,7 @@ def test_a_few_hundred_changed_models_end_no_process(tiny) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES if os.environ.get("EDGEAE_FULL") else [INT8])
 def test_no_changed_number_ends_the_process(tiny, name) -> None:
     assert '"field refused"' in fuzz(tiny / name, 1, 0)
 
