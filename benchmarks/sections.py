@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from targets import percent, share
 
-Table: TypeAlias = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
+TableFormatter: TypeAlias = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 FLAT_SLOPE = 0.25
 """Below this exponent a cost hardly grows."""
 
@@ -21,7 +21,7 @@ def digits(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def one_row(measured: dict[str, Any], titles: dict[str, str], table: Table) -> str:
+def one_row(measured: dict[str, Any], titles: dict[str, str], table: TableFormatter) -> str:
     """Return the table of one model's single rows, the fastest first."""
     times, ratios = measured["one"]["seconds"], measured["one"]["ratios"]["ours_auto"]
     rows = []
@@ -36,7 +36,9 @@ def one_row(measured: dict[str, Any], titles: dict[str, str], table: Table) -> s
     return table(["", "p50", "p90", "p99", "auto takes of it", "error moves"], rows)
 
 
-def across(latency: dict[str, Any], work: str, unit: float, titles: dict[str, str], table: Table) -> str:
+def across(
+    latency: dict[str, Any], work: str, unit: float, titles: dict[str, str], table: TableFormatter
+) -> str:
     """Return the medians of all candidates for all models."""
     rows = []
     for name, title in titles.items():
@@ -46,7 +48,7 @@ def across(latency: dict[str, Any], work: str, unit: float, titles: dict[str, st
     return table(["", *latency], rows)
 
 
-def cold_start(runs: dict[str, Any], titles: dict[str, str], table: Table) -> str:
+def cold_start(runs: dict[str, Any], titles: dict[str, str], table: TableFormatter) -> str:
     """Return seconds and memory of fresh processes."""
     rows = [
         [titles[n], f"{r['seconds']:.3f}", f"{r['resident'] / 1e6:,.0f}", f"{r['peak'] / 1e6:,.0f}"]
@@ -55,7 +57,7 @@ def cold_start(runs: dict[str, Any], titles: dict[str, str], table: Table) -> st
     return table(["", "s to the first score", "MB resident", "MB at most"], rows)
 
 
-def bulk(kept: dict[str, Any], table: Table) -> str:
+def bulk(kept: dict[str, Any], table: TableFormatter) -> str:
     """Return what bulk.py found: rows a second and anonymous memory by format and threads."""
     rows: dict[tuple[str, str], list[str]] = {}
     for run in kept["runs"]:
@@ -66,7 +68,7 @@ def bulk(kept: dict[str, Any], table: Table) -> str:
     return table(["from", "to", *heading], list(rows.values()))
 
 
-def files(made: dict[str, Any], table: Table) -> str:
+def files(made: dict[str, Any], table: TableFormatter) -> str:
     """Return what the exports took and made: the scorers."""
     rows = []
     for name, model in made.items():
@@ -89,7 +91,7 @@ def files(made: dict[str, Any], table: Table) -> str:
     return table([*heading, "of float32", "recipe", "error moves", "rank corr."], rows)
 
 
-def training(made: dict[str, Any], table: Table) -> str:
+def training(made: dict[str, Any], table: TableFormatter) -> str:
     """Return seconds an epoch."""
     rows = []
     for name, model in made.items():
@@ -99,7 +101,7 @@ def training(made: dict[str, Any], table: Table) -> str:
     return table(["", "rows", "edgeae", "Keras", "ratio"], rows)
 
 
-def streams(found: dict[str, Any], table: Table) -> str:
+def streams(found: dict[str, Any], table: TableFormatter) -> str:
     """Return readings and windows a second."""
     rows = [
         [
@@ -114,7 +116,7 @@ def streams(found: dict[str, Any], table: Table) -> str:
     return table(["", "engine", "a window every", "readings/s", "windows/s"], rows)
 
 
-def growth(found: dict[str, Any], machine: dict[str, Any], table: Table) -> list[str]:
+def growth(found: dict[str, Any], machine: dict[str, Any], table: TableFormatter) -> list[str]:
     """Return the part on growth: pictures, and where the slope bends."""
     width = found["width"]
     runs = list(width[0]["runs"])
@@ -178,7 +180,7 @@ def _beyond(width: list[dict[str, Any]], runs: list[str]) -> str:
     return f"At {x[-1]:,.0f} values the rate is of each one's fastest: {', '.join(told)}."
 
 
-def _batch(points: list[dict[str, Any]], table: Table) -> str:
+def _batch(points: list[dict[str, Any]], table: TableFormatter) -> str:
     names = [(threads, run) for threads in ("1", "2") for run in points[0]["runs"][threads]]
     rows = [
         [f"{p['x']:,}", *(f"{1e6 * p['runs'][t][run]['p50'] / p['x']:.2f}" for t, run in names)]
@@ -189,7 +191,7 @@ def _batch(points: list[dict[str, Any]], table: Table) -> str:
     )
 
 
-def instructions(counts: dict[str, Any], table: Table) -> list[str]:
+def instructions(counts: dict[str, Any], table: TableFormatter) -> list[str]:
     """Return exact counts of instructions a score, one table a model."""
     parts = [
         "Instructions a score, counted under qemu by [instructions.py](instructions.py); they do not "

@@ -15,8 +15,8 @@ from ._config import TrainConfig
 from ._robustness import corrupt
 from ._store import is_large
 
-PREFETCHED = 4
-VALIDATION = 2**32
+PREFETCHED_BATCHES = 4
+VALIDATION_EPOCH = 2**32
 """Stands for the epoch of a validation, whose order and noise are always the same."""
 
 
@@ -40,14 +40,14 @@ class Batches:
         """Return what the network is given and what it should make of it, each (batch, *shape), scaled.
 
         Args:
-            epoch: from 0, or `VALIDATION`, which keeps the rows in their order.
+            epoch: from 0, or `VALIDATION_EPOCH`, which keeps the rows in their order.
             step: in the epoch, from 0.
         """
         part = slice(step * self._config.batch_size, (step + 1) * self._config.batch_size)
-        if epoch != VALIDATION and is_large(self._rows):
+        if epoch != VALIDATION_EPOCH and is_large(self._rows):
             clean, _ = self._blocks(epoch)[step]
         else:
-            raw = self._rows[part if epoch == VALIDATION else self._order(epoch)[part]]
+            raw = self._rows[part if epoch == VALIDATION_EPOCH else self._order(epoch)[part]]
             clean = self._scaler.scale(raw).reshape(len(raw), *self._shape)
         if self._config.objective != "denoising":
             return clean, clean
@@ -60,7 +60,7 @@ class Batches:
 
     def validation(self) -> tf.data.Dataset:
         """Return the batches once, in the rows' own order, each time with the same noise."""
-        return self._dataset(VALIDATION, VALIDATION + 1)
+        return self._dataset(VALIDATION_EPOCH, VALIDATION_EPOCH + 1)
 
     def _dataset(self, first_epoch: int, end: int) -> tf.data.Dataset:
         def in_numpy(number: Any) -> tuple[Floats, Floats]:
@@ -71,7 +71,7 @@ class Batches:
             return tuple(tf.ensure_shape(values, (None, *self._shape)) for values in pair)
 
         numbers = tf.data.Dataset.range(first_epoch * self.steps, end * self.steps)
-        return numbers.map(make).prefetch(PREFETCHED)
+        return numbers.map(make).prefetch(PREFETCHED_BATCHES)
 
     def _shuffle(self, epoch: int) -> NDArray[np.intp]:
         return np.random.default_rng((self._config.seed, epoch)).permutation(len(self._rows))

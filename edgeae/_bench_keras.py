@@ -26,9 +26,9 @@ def peers(model: str, manifest: Manifest) -> Callable[[Floats], Mapping[str, Cal
     path = Path(model)
     import_tensorflow()
     loaded = load_keras(path / MODEL_NAME if path.is_dir() else path)
-    from edgeae_export._split import split  # needs Keras
+    from edgeae_export._split import split_model  # needs Keras
 
-    encoder, decoder = split(loaded, None, manifest.input.shape)
+    encoder, decoder = split_model(loaded, None, manifest.input.shape)
     shape = tuple(encoder.input_shape[1:])
     if np.prod(shape) != manifest.input.size:
         raise DataError(f"{model}: takes samples of shape {shape}, the bundle {manifest.input.shape}")

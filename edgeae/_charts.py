@@ -19,7 +19,7 @@ MOST_PIXELS = 700_000
 MOST_STEPS = 2500
 """Points of a series; a longer one is shown by the largest error in each stretch."""
 BARS = 40
-WIDE = 10
+LOG_AXIS_RATIO = 10
 """Times the median error: where the histogram ends beyond, its axis is logarithmic."""
 LOSS_NAMES = {"mse": "mean squared error", "bce": "cross-entropy", "mae": "mean absolute error"}
 
@@ -92,7 +92,7 @@ def histogram_chart(outcome: Outcome, name: str) -> Chart:
     figures = next(e for e in outcome.evaluation.error if e.name == name)
     top = max(figures.quantiles["0.99"], 1.05 * (figures.threshold or 0)) or 1.0
     low = float(errors.min())
-    is_wide = low > 0 and top > WIDE * figures.quantiles["0.5"]
+    is_wide = low > 0 and top > LOG_AXIS_RATIO * figures.quantiles["0.5"]
     edges = np.geomspace(low, top, BARS + 1) if is_wide else np.linspace(0, top, BARS + 1)
     parts = [("rows", np.full(len(errors), True), 0)]
     if outcome.truth is not None:

@@ -24,7 +24,7 @@ from ._partial import ResumeError
 
 CHUNK = 1 << 16
 """Rows that are hashed at a time."""
-_REMEMBERED = {"early": ("wait", "best", "best_epoch"), "plateau": ("wait", "best", "cooldown_counter")}
+_CALLBACK_STATE = {"early": ("wait", "best", "best_epoch"), "plateau": ("wait", "best", "cooldown_counter")}
 
 
 def identify(config: TrainConfig, data: Data) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships
             "identity": self.identity,
         }
         for name, callback in self._callbacks.items():
-            state[name] = {a: _plain(getattr(callback, a)) for a in _REMEMBERED[name]}
+            state[name] = {a: _plain(getattr(callback, a)) for a in _CALLBACK_STATE[name]}
         content = np.frombuffer(json.dumps(state).encode(), np.uint8)
         with new_file(self.path) as file, file.open("wb") as stream:
             np.savez(stream, state=content, **arrays)

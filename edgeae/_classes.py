@@ -11,7 +11,7 @@ from edgeae_runtime import DataError
 from edgeae_runtime._errors import EdgeaeWarning
 
 
-class Classes:
+class LabelEncoder:
     """The labels met so far, each with its number."""
 
     def __init__(self) -> None:

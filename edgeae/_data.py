@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from edgeae_runtime import DataError, Scaler
 from edgeae_runtime._errors import Argument, EdgeaeWarning
 
-from ._classes import Classes
+from ._classes import LabelEncoder
 from ._config import ScalerKind
 from ._dataset import Data
 from ._reading import File, as_rows, as_windows, read_part
-from ._series import Segments, check_window, split_in_time
-from ._sources import Source, open_parts
-from ._store import Store, is_large, steps
+from ._series import WindowStarts, check_window, split_in_time
+from ._sources import DataSource, open_parts
+from ._store import SpillBuffer, is_large, steps
 
-NAMED_AT_MOST = 5
+MOST_NAMED_COLUMNS = 5
 """Columns that a message names before it only counts them."""
 LEAST_SPREAD = 1e-30
 """In raw units: a column that spans less is constant. One over it, and over a standard deviation a hundred
@@ -26,7 +26,7 @@ million times less, is still a float32."""
 
 
 def load_data(
-    source: Source,
+    source: DataSource,
     *,
     columns: Sequence[str] | None = None,
     label_column: str | None = None,
@@ -57,30 +57,30 @@ def load_data(
     """
     check_window(window, stride)
     name = None if normal is None else str(normal)
-    store, classes, files = Store(), Classes(), list[File]()
+    buffer, label_encoder, files = SpillBuffer(), LabelEncoder(), list[File]()
     features: tuple[str, ...] | None = None
     for part in open_parts(source, columns, label_column, series=window is not None):
         features = part.features if features is None else features
-        files.append(read_part(part, store, classes, name, window))
-    if name is not None and not classes.names:
+        files.append(read_part(part, buffer, label_encoder, name, window))
+    if name is not None and not label_encoder.names:
         raise DataError(
             f"{files[0].where}: a normal label was named, but no labels; name their ",
             Argument("label_column"),
         )
-    if name is not None and not classes.matching(name):
-        raise classes.unknown(files[0].where, name)
-    values = store.finish()
+    if name is not None and not label_encoder.matching(name):
+        raise label_encoder.unknown(files[0].where, name)
+    values = buffer.finish()
     if window is None:
-        return as_rows(values, features, files, classes)
-    return as_windows(values, features, files, classes, name, window, stride)
+        return as_rows(values, features, files, label_encoder)
+    return as_windows(values, features, files, label_encoder, name, window, stride)
 
 
-def split(
+def hold_out(
     rows: NDArray[Any],
     validation_split: float,
     seed: int,
     *,
-    segments: Segments | None = None,
+    segments: WindowStarts | None = None,
     window: int | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return training and held-out rows: drawn at random, or of a series the last ones held out.
@@ -107,7 +107,7 @@ def split(
     if not is_large(rows):
         order = rng.permutation(len(rows))
         return rows[order[held_out:]], rows[order[:held_out]]
-    train, held = Store(), Store()  # filled in the order of the file, which is read once
+    train, held = SpillBuffer(), SpillBuffer()  # filled in the order of the file, which is read once
     for step in steps(rows):
         done = train.rows + held.rows + len(step)
         out = np.zeros(len(step), bool)
@@ -183,6 +183,6 @@ def _statistics(rows: NDArray[Any], columns: int) -> tuple[NDArray[Any], ...]:
 
 
 def _named(columns: NDArray[np.intp], features: tuple[str, ...] | None) -> str:
-    names = [features[i] if features else str(i + 1) for i in columns[:NAMED_AT_MOST]]
-    more = f" and {len(columns) - NAMED_AT_MOST} more" if len(columns) > NAMED_AT_MOST else ""
+    names = [features[i] if features else str(i + 1) for i in columns[:MOST_NAMED_COLUMNS]]
+    more = f" and {len(columns) - MOST_NAMED_COLUMNS} more" if len(columns) > MOST_NAMED_COLUMNS else ""
     return ", ".join(names) + more

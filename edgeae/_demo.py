@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from edgeae_export._artifacts import Judged, Options
+from edgeae_export._artifacts import Candidate, Options
 from edgeae_export._cli import fidelity_table
 from edgeae_export._export import export_source
 from edgeae_export._quiet import quiet
@@ -47,7 +47,7 @@ def run_demo(out: Path, *, force: bool, epoch_bar: EpochBar, say: Callable[[str]
             trained = train(data, config, progress=progress)
         trained.save(folder / "digits.run")
         (folder / "digits.run" / LOSS_PLOT_NAME).rename(folder / LOSS_PLOT_NAME)
-        judged: list[Judged] = []
+        judged: list[Candidate] = []
         export_source(trained.source, folder / BUNDLE_NAME, Options(), report=judged.extend)
         rows = trained.held_out
         latencies = _latencies(folder / BUNDLE_NAME, trained.source, rows[0])
@@ -84,7 +84,7 @@ def _latencies(bundle: Path, source: Source, row: Floats) -> dict[str, Seconds]:
         return interleave(calls, seconds=SECONDS)
 
 
-def _table(judged: list[Judged], latencies: dict[str, Seconds]) -> list[list[str]]:
+def _table(judged: list[Candidate], latencies: dict[str, Seconds]) -> list[list[str]]:
     """Return the artifacts' table with two columns of latencies, and TensorFlow below."""
     heading, *rows = fidelity_table(judged)
     wanted = [

@@ -20,9 +20,9 @@ from ._downstream import Downstream, check_classes, downstream, halves
 from ._figures import Evaluation, are_images, compression_of, error_figures
 from ._robustness import LEVELS, robustness
 from ._subjects import (
+    Evaluated,
     Measured,
     Opened,
-    Subject,
     forest_scores,
     from_source,
     identity_subject,
@@ -231,7 +231,7 @@ def _downstream(
     samples: Samples,
     truth: Truth | None,
     codes: Mapping[str, NDArray[Any]],
-    pca: Subject,
+    pca: Evaluated,
     seed: int,
 ) -> Downstream | None:
     """Compare the codes with input and PCA; not for anomalies of a series, which are no classes."""
@@ -255,7 +255,7 @@ def _detections(
     samples: Samples,
     fit: NDArray[Any] | None,
     measured: Mapping[str, Measured],
-    pca: Subject,
+    pca: Evaluated,
     truth: Truth,
     rule: Rule,
 ) -> tuple[Detected, ...]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ._detection import Detected
 from ._downstream import Downstream
 from ._robustness import Curve
-from ._subjects import Measured, Subject
+from ._subjects import Evaluated, Measured
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 BINS = 40
@@ -82,7 +82,7 @@ def compression_of(rows: NDArray[Any], latent: int) -> Compression:
     )
 
 
-def error_figures(subject: Subject, found: Measured, rows: NDArray[Any], *, images: bool) -> ErrorFigures:
+def error_figures(subject: Evaluated, found: Measured, rows: NDArray[Any], *, images: bool) -> ErrorFigures:
     """Sum up what a subject made of rows (n, *shape) in raw units."""
     psnr = None
     if images and found.raw_squared is not None and found.raw_squared.any():

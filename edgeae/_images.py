@@ -11,8 +11,8 @@ from edgeae_runtime import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 IMAGES_AT_ONCE = 256
-_DEEP_GREY = ("I;16", "I;16B", "I;16L", "I")
-_GREY = ("1", "L")
+_GREY16_MODES = ("I;16", "I;16B", "I;16L", "I")
+_GREY8_MODES = ("1", "L")
 
 
 def read_images(paths: Sequence[Path]) -> Iterator[NDArray[Any]]:
@@ -32,7 +32,11 @@ def read_images(paths: Sequence[Path]) -> Iterator[NDArray[Any]]:
     for path in paths:
         with _opened(path) as image:
             modes.add(
-                "grey" if image.mode in (*_GREY, "LA") else "deep" if image.mode in _DEEP_GREY else "colour"
+                "grey"
+                if image.mode in (*_GREY8_MODES, "LA")
+                else "deep"
+                if image.mode in _GREY16_MODES
+                else "colour"
             )
             first = first or (path, image.size)
             if image.size != first[1]:

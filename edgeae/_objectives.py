@@ -30,7 +30,7 @@ from ._config import Loss, TrainConfig
 
 NEIGHBOURS = 5
 """Of each sample in its batch, in the graph whose Laplacian is used."""
-EXPLAINED = 0.75
+EXPLAINED_SHARE = 0.75
 """Share of the data's variance that a variational decoder is taken to explain."""
 EPSILON = 1e-7
 
@@ -60,7 +60,7 @@ def kl_scale(loss: Loss, size: int, base: float) -> float:
         size: values in a sample.
         base: see `baseline`.
     """
-    left = 1 - EXPLAINED
+    left = 1 - EXPLAINED_SHARE
     return {"bce": 1.0, "mse": 2 * left * base, "mae": math.sqrt(left) * base}[loss] / size
 
 

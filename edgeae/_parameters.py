@@ -21,12 +21,12 @@ DEPRECATED = "deprecated"
 """The default of a parameter's old name: scikit-learn's own way, which `get_params` and `clone` bear with."""
 
 _OLD_NAMES = {"latent_dim": "latent", "architecture": "arch"}
-_RENAMED = {
+_CONFIG_NAMES = {
     "validation_fraction": "validation_split",
     "random_state": "seed",
 }
 """Parameters that scikit-learn's habits name otherwise than `TrainConfig` does."""
-_OWN = {"sample_shape", "stride", "threshold", "verbose"}
+_ESTIMATOR_ONLY = {"sample_shape", "stride", "threshold", "verbose"}
 """Parameters that are no settings of the training."""
 
 
@@ -83,9 +83,9 @@ def as_config(parameters: dict[str, Any], data: Data) -> TrainConfig:
         (warning) DeprecationWarning: it is given by its old name.
     """
     given = {
-        _RENAMED.get(name, name): value.item() if isinstance(value, np.generic) else value
+        _CONFIG_NAMES.get(name, name): value.item() if isinstance(value, np.generic) else value
         for name, value in _with_new_names(parameters).items()
-        if name not in _OWN
+        if name not in _ESTIMATOR_ONLY
     }
     if given["hidden"] is not None:
         given["hidden"] = np.asarray(given["hidden"]).tolist()

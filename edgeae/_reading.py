@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from edgeae_runtime import DataError
 from edgeae_runtime._errors import Argument
 
-from ._classes import Classes, of_windows
+from ._classes import LabelEncoder, of_windows
 from ._dataset import Data
-from ._series import Stretch, cut_windows, nothing_fits, place_windows, stretches
+from ._series import Segment, cut_windows, nothing_fits, place_windows, segments_of
 from ._sources import Part
-from ._store import Store
+from ._store import SpillBuffer
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,11 @@ class File:
     codes: NDArray[np.int32] | None
 
 
-def read_part(part: Part, store: Store, classes: Classes, normal: str | None, window: int | None) -> File:
-    """Put a file's values into the store; without windows only those of normal rows."""
-    offset = store.rows
+def read_part(
+    part: Part, buffer: SpillBuffer, label_encoder: LabelEncoder, normal: str | None, window: int | None
+) -> File:
+    """Put a file's values into the buffer; without windows only those of normal rows."""
+    offset = buffer.rows
     times: list[NDArray[np.datetime64]] = []
     codes: list[NDArray[np.int32]] = []
     for piece in part.pieces:
@@ -41,43 +43,43 @@ def read_part(part: Part, store: Store, classes: Classes, normal: str | None, wi
                 Argument("window"),
             )
         keep: Any = slice(None)
-        code = None if piece.labels is None else classes.encode(piece.labels)
+        code = None if piece.labels is None else label_encoder.encode(piece.labels)
         if normal is not None and code is not None and window is None:
-            keep = np.isin(code, list(classes.matching(normal)))
+            keep = np.isin(code, list(label_encoder.matching(normal)))
         if isinstance(keep, slice) or keep.any():
-            _append(store, piece.values[keep], part.where)
+            _append(buffer, piece.values[keep], part.where)
         times += [] if piece.times is None else [piece.times[keep]]
         codes += [] if code is None else [code[keep]]
     return File(
         part.where,
         offset,
-        store.rows - offset,
+        buffer.rows - offset,
         np.concatenate(times) if times else None,
         np.concatenate(codes) if codes else None,
     )
 
 
-def _append(store: Store, values: NDArray[Any], where: str) -> None:
-    if store.like is not None and store.like != (values.dtype, values.shape[1:]):
+def _append(buffer: SpillBuffer, values: NDArray[Any], where: str) -> None:
+    if buffer.like is not None and buffer.like != (values.dtype, values.shape[1:]):
         raise DataError(
             f"{where}: holds {values.dtype} samples of shape {values.shape[1:]}, the file before "
-            f"{store.like[0]} of shape {store.like[1]}; give files of one kind"
+            f"{buffer.like[0]} of shape {buffer.like[1]}; give files of one kind"
         )
-    store.append(values)
+    buffer.append(values)
 
 
 def as_rows(
     values: NDArray[Any],
     features: tuple[str, ...] | None,
     files: list[File],
-    classes: Classes,
+    label_encoder: LabelEncoder,
 ) -> Data:
     """Take each row as a sample; they are in order of time where every file has times that never go back."""
     ordered = all(f.times is not None and bool(np.all(f.times[1:] >= f.times[:-1])) for f in files)
     return Data(
         values,
         features,
-        labels=_labels(files, classes),
+        labels=_labels(files, label_encoder),
         timestamps=_timestamps(files),
         segments=tuple((range(f.count),) for f in files if f.count) if ordered else None,
     )
@@ -87,18 +89,18 @@ def as_windows(
     values: NDArray[Any],
     features: tuple[str, ...] | None,
     files: list[File],
-    classes: Classes,
+    label_encoder: LabelEncoder,
     normal: str | None,
     window: int,
     stride: int,
 ) -> Data:
     """Cut the readings of each file into windows."""
-    wanted = [] if normal is None else list(classes.matching(normal))
+    wanted = [] if normal is None else list(label_encoder.matching(normal))
     places: list[tuple[range, ...]] = []
-    found: list[Stretch] = []
+    found: list[Segment] = []
     for file in files:
         keep = None if normal is None or file.codes is None else np.isin(file.codes, wanted)
-        here = stretches(file.count, file.times, keep, file.where)
+        here = segments_of(file.count, file.times, keep, file.where)
         places.append(place_windows(here, window, stride))
         found += here
     if not any(places):
@@ -106,7 +108,9 @@ def as_windows(
     starts = np.concatenate([f.offset + _positions(p) for f, p in zip(files, places, strict=True)])
     labels, timestamps = None, _timestamps(files)
     if (codes := _codes(files)) is not None:
-        labels = classes.decode(of_windows(codes, starts, window, classes.normal_of(codes, normal)))
+        labels = label_encoder.decode(
+            of_windows(codes, starts, window, label_encoder.normal_of(codes, normal))
+        )
     return Data(
         cut_windows(values, tuple(places), [f.offset for f in files], window),
         features,
@@ -127,9 +131,9 @@ def _codes(files: list[File]) -> NDArray[np.int32] | None:
     return np.concatenate(found) if len(found) == len(files) else None
 
 
-def _labels(files: list[File], classes: Classes) -> NDArray[Any] | None:
+def _labels(files: list[File], label_encoder: LabelEncoder) -> NDArray[Any] | None:
     codes = _codes(files)
-    return None if codes is None else classes.decode(codes)
+    return None if codes is None else label_encoder.decode(codes)
 
 
 def _timestamps(files: list[File]) -> NDArray[np.datetime64] | None:

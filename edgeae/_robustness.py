@@ -11,7 +11,7 @@ from edgeae_runtime import Scaler
 from edgeae_runtime._manifest import Floats
 
 from ._config import NOISES, NoiseKind
-from ._subjects import Subject
+from ._subjects import Evaluated
 
 LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
@@ -44,7 +44,7 @@ def corrupt(scaled: Floats, kind: NoiseKind, level: float, rng: np.random.Genera
 
 
 def robustness(
-    subjects: Sequence[Subject],
+    subjects: Sequence[Evaluated],
     scaler: Scaler,
     rows: NDArray[Any],
     *,

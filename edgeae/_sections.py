@@ -20,7 +20,7 @@ from ._charts import (
     window_charts,
 )
 from ._evaluate import Outcome
-from ._tables import Table
+from ._tables import ReportTable
 
 IMAGES_SHOWN = 24
 FEATURES_SHOWN = 20
@@ -100,7 +100,7 @@ def _images(outcome: Outcome) -> str:
     )
 
 
-def _features(outcome: Outcome) -> Table:
+def _features(outcome: Outcome) -> ReportTable:
     """Return which columns of a table are reconstructed worst."""
     rows = outcome.samples.rows[:10_000]
     _, _, copies = outcome.opened.subjects[0].reconstruct(rows)
@@ -113,7 +113,7 @@ def _features(outcome: Outcome) -> Table:
         [names[i], f"{errors[i]:.4g}", f"{errors[i] / spread[i]:.1%}" if spread[i] else "constant"]
         for i in order
     ]
-    return Table(
+    return ReportTable(
         "What is reconstructed worst",
         [["column", "MSE", "of its variance"], *body],
         f"The {len(body)} columns with the largest error of {len(errors)}. More than all of its variance: "
@@ -149,7 +149,7 @@ def _figure(key: str, caption: str) -> str:
     )
 
 
-def table_section(table: Table) -> str:
+def table_section(table: ReportTable) -> str:
     """Return a table as a section."""
     head, *body = table.rows
     cells = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in head)
@@ -166,7 +166,7 @@ def _cells(row: Sequence[str]) -> str:
     return f"<th scope='row'>{escape(first)}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in others)
 
 
-def fidelity(manifest: Manifest) -> Table:
+def fidelity(manifest: Manifest) -> ReportTable:
     """Return a bundle's artifacts with their fidelity."""
     heading = ["artifact", "kB", "error moves", "99 %", "rank corr.", "cosine", "threshold", "false alarms"]
     rows = [
@@ -182,7 +182,7 @@ def fidelity(manifest: Manifest) -> Table:
         ]
         for a in manifest.artifacts
     ]
-    return Table(
+    return ReportTable(
         "Does the exported bundle say the same?",
         [heading, *rows],
         "Against the float Keras model on held-out rows: the median and 99th percentile of the relative "

@@ -1,4 +1,4 @@
-"""Series of readings: their uninterrupted stretches, the windows over them, and their split in time."""
+"""Series of readings: their uninterrupted segments, the windows over them, and their split in time."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,14 +13,14 @@ from edgeae_runtime._csv import PIECE_VALUES
 from edgeae_runtime._errors import EdgeaeWarning
 from edgeae_runtime._windows import Clock, too_short, windows
 
-from ._store import Store, is_large, steps
+from ._store import SpillBuffer, is_large, steps
 
-Segments: TypeAlias = tuple[tuple[range, ...], ...]
-"""See `edgeae._dataset.Data.segments`."""
+WindowStarts: TypeAlias = tuple[tuple[range, ...], ...]
+"""Where windows start, by file and segment; see `edgeae._dataset.Data.segments`."""
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """The readings of a file, by position, between two interruptions."""
 
     start: int
@@ -31,15 +31,15 @@ class Stretch:
         return range(self.start, max(self.start, self.stop - window + 1), stride)
 
 
-def stretches(
+def segments_of(
     count: int, times: NDArray[np.datetime64] | None, wanted: NDArray[np.bool_] | None, where: str
-) -> list[Stretch]:
-    """Return the uninterrupted stretches of a file, in order.
+) -> list[Segment]:
+    """Return the uninterrupted segments of a file, in order.
 
     Args:
         count: readings in the file.
         times: of the readings, (count,); gaps between them interrupt.
-        wanted: which readings may be part of a stretch, (count,); None for all.
+        wanted: which readings may be part of a segment, (count,); None for all.
         where: what errors call the file.
 
     Raises:
@@ -49,17 +49,17 @@ def stretches(
     cuts = [] if times is None else Clock(where).interruptions(times)
     if wanted is not None:
         cuts = sorted({*cuts, *(np.flatnonzero(np.diff(wanted)) + 1).tolist()})
-    found = [Stretch(a, b) for a, b in zip([0, *cuts], [*cuts, count], strict=True)]
-    return [stretch for stretch in found if wanted is None or wanted[stretch.start]]
+    found = [Segment(a, b) for a, b in zip([0, *cuts], [*cuts, count], strict=True)]
+    return [segment for segment in found if wanted is None or wanted[segment.start]]
 
 
-def place_windows(found: Sequence[Stretch], window: int, stride: int) -> tuple[range, ...]:
-    """Return where windows start, stretch by stretch; those too short for one are left out.
+def place_windows(found: Sequence[Segment], window: int, stride: int) -> tuple[range, ...]:
+    """Return where windows start, segment by segment; those too short for one are left out.
 
     Raises:
         (warning) EdgeaeWarning: with the number of readings that are in no window for that reason.
     """
-    places = tuple(starts for stretch in found if len(starts := stretch.starts(window, stride)))
+    places = tuple(starts for segment in found if len(starts := segment.starts(window, stride)))
     left = [s.stop - s.start for s in found if not len(s.starts(window, stride))]
     if left and places:
         warnings.warn(
@@ -72,9 +72,9 @@ def place_windows(found: Sequence[Stretch], window: int, stride: int) -> tuple[r
 
 
 def cut_windows(
-    readings: NDArray[Any], places: Segments, offsets: Sequence[int], window: int
+    readings: NDArray[Any], places: WindowStarts, offsets: Sequence[int], window: int
 ) -> NDArray[Any]:
-    """Return the windows (count, window, channels); of one stretch as a view, of several as a copy.
+    """Return the windows (count, window, channels); of one segment as a view, of several as a copy.
 
     Args:
         readings: those of all files, one below the other.
@@ -89,7 +89,7 @@ def cut_windows(
     ]
     if len(views) == 1:
         return views[0]
-    return Store().extend(step for view in views for step in _small(view)).finish()
+    return SpillBuffer().extend(step for view in views for step in _small(view)).finish()
 
 
 def _small(view: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -108,13 +108,13 @@ def check_window(window: int | None, stride: int) -> None:
         raise DataError(f"window {window} and stride {stride}: both must be at least 1")
 
 
-def nothing_fits(where: str, found: Sequence[Stretch], window: int) -> DataError:
+def nothing_fits(where: str, found: Sequence[Segment], window: int) -> DataError:
     """Return the error for data without a single window."""
     return too_short(where, max((s.stop - s.start for s in found), default=0), window)
 
 
 def split_in_time(
-    rows: NDArray[Any], share: float, segments: Segments, window: int | None
+    rows: NDArray[Any], share: float, segments: WindowStarts, window: int | None
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return training and held-out samples: of each file the last are held out.
 
@@ -156,5 +156,5 @@ def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     if len(filled) == 1:
         return filled[0]
     if any(is_large(part) for part in filled):
-        return Store().extend(step for part in filled for step in steps(part)).finish()
+        return SpillBuffer().extend(step for part in filled for step in steps(part)).finish()
     return np.concatenate(filled)

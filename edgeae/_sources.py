@@ -15,7 +15,7 @@ from edgeae_runtime._manifest import as_samples
 
 from ._images import IMAGE_SUFFIXES, read_images
 
-Source: TypeAlias = Any
+DataSource: TypeAlias = Any
 """A path or a name; several paths; an array (n, …); an Arrow table, a DataFrame, or what exports either."""
 
 _TABLES = (".csv", ".parquet")
@@ -32,7 +32,7 @@ class Part:
 
 
 def open_parts(
-    source: Source, columns: Sequence[str] | None, label: str | None, *, series: bool
+    source: DataSource, columns: Sequence[str] | None, label: str | None, *, series: bool
 ) -> Iterator[Part]:
     """Yield the files of a source, in order; of several tables each has the features of the first.
 

@@ -28,7 +28,7 @@ def steps(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
         yield array[start : start + rows]
 
 
-class Store:
+class SpillBuffer:
     """Collects arrays of the same row shape and type below each other."""
 
     def __init__(self) -> None:
@@ -53,8 +53,8 @@ class Store:
         if self._bytes > MOST_IN_MEMORY:
             self._spill()
 
-    def extend(self, pieces: Iterable[NDArray[Any]]) -> "Store":
-        """Add each of the pieces; return the store."""
+    def extend(self, pieces: Iterable[NDArray[Any]]) -> "SpillBuffer":
+        """Add each of the pieces; return the buffer."""
         for piece in pieces:
             self.append(piece)
         return self

@@ -28,7 +28,7 @@ Reconstruct: TypeAlias = Callable[[NDArray[Any]], tuple[Floats, NDArray[Any], Fl
 
 
 @dataclass(frozen=True)
-class Subject:
+class Evaluated:
     """Something that reconstructs its input."""
 
     name: str
@@ -55,7 +55,7 @@ class Measured:
 class Opened:
     """A run or a bundle, ready to be evaluated."""
 
-    subjects: tuple[Subject, ...]
+    subjects: tuple[Evaluated, ...]
     input: Input
     scaler: Scaler
     latent_size: int
@@ -80,7 +80,7 @@ def open_subjects(path: Path, rule: Rule) -> Opened:
     bundle = Bundle(path)
     manifest = bundle.manifest
     engines: dict[str, Any] = {file_format: engine for engine, file_format in ENGINE_FORMATS.items()}
-    subjects: list[Subject] = []
+    subjects: list[Evaluated] = []
     missing: EngineError | None = None
     for artifact in manifest.artifacts:
         if artifact.role != "scorer" or artifact.format not in engines:
@@ -95,7 +95,7 @@ def open_subjects(path: Path, rule: Rule) -> Opened:
                 missing = error
                 continue
         subjects.append(
-            Subject(
+            Evaluated(
                 artifact.path.removeprefix("scorer."),
                 _of_artifact(autoencoder, manifest.scaler, whole),
                 artifact.threshold.value,
@@ -111,13 +111,13 @@ def open_subjects(path: Path, rule: Rule) -> Opened:
 def from_source(source: Source, rule: Rule) -> Opened:
     """Make a Keras autoencoder ready; its threshold is taken on the source's rows."""
     reconstruct = _of_source(source)
-    errors = measure(Subject("keras", reconstruct, None), source.scaler, source.rows).errors
-    subject = Subject("keras", reconstruct, rule.choose(errors).value)
+    errors = measure(Evaluated("keras", reconstruct, None), source.scaler, source.rows).errors
+    subject = Evaluated("keras", reconstruct, rule.choose(errors).value)
     latent = int(np.prod(source.encoder.output_shape[1:]))
     return Opened((subject,), source.input, source.scaler, latent, source)
 
 
-def pca_subject(scaler: Scaler, fit_rows: NDArray[Any], latent: int) -> Subject:
+def pca_subject(scaler: Scaler, fit_rows: NDArray[Any], latent: int) -> Evaluated:
     """Fit principal components, as many as the code has values, on raw rows (n, *shape)."""
     from sklearn.decomposition import PCA
 
@@ -130,17 +130,17 @@ def pca_subject(scaler: Scaler, fit_rows: NDArray[Any], latent: int) -> Subject:
         copies = pca.inverse_transform(codes)
         return codes, reconstruction_error(scaled, copies), copies
 
-    return Subject(f"PCA-{pca.n_components_}", reconstruct, None)
+    return Evaluated(f"PCA-{pca.n_components_}", reconstruct, None)
 
 
-def identity_subject(scaler: Scaler) -> Subject:
+def identity_subject(scaler: Scaler) -> Evaluated:
     """Return what copies its input: the picture of a model that has learned nothing."""
 
     def reconstruct(rows: NDArray[Any]) -> tuple[Floats, NDArray[Any], Floats]:
         scaled = _flat(scaler, rows)
         return scaled, np.zeros(len(scaled)), scaled
 
-    return Subject("identity copy", reconstruct, None)
+    return Evaluated("identity copy", reconstruct, None)
 
 
 def forest_scores(scaler: Scaler, fit_rows: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
@@ -151,7 +151,7 @@ def forest_scores(scaler: Scaler, fit_rows: NDArray[Any]) -> Callable[[NDArray[A
     return lambda rows: -forest.score_samples(_flat(scaler, rows))
 
 
-def measure(subject: Subject, scaler: Scaler, rows: NDArray[Any]) -> Measured:
+def measure(subject: Evaluated, scaler: Scaler, rows: NDArray[Any]) -> Measured:
     """Run a subject on raw rows (n, *shape), a few thousand at a time.
 
     Raises:

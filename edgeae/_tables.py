@@ -12,7 +12,7 @@ TEXT_WIDTH = 100
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A heading row, then one row a subject."""
 
     title: str
@@ -30,7 +30,7 @@ def as_text(evaluation: Evaluation) -> str:
     return "\n\n".join(blocks)
 
 
-def tables(evaluation: Evaluation) -> Iterator[Table]:
+def tables(evaluation: Evaluation) -> Iterator[ReportTable]:
     """Yield the tables of an evaluation, in the order in which they are best read."""
     yield _error(evaluation)
     if evaluation.detection:
@@ -45,7 +45,7 @@ def tables(evaluation: Evaluation) -> Iterator[Table]:
         yield _kl(evaluation.kl)
 
 
-def _error(evaluation: Evaluation) -> Table:
+def _error(evaluation: Evaluation) -> ReportTable:
     heading = ["model", "MSE", "MAE", "PSNR dB", "median", "95 %", "99 %", "largest", "threshold", "above"]
     rows = [
         [
@@ -69,10 +69,10 @@ def _error(evaluation: Evaluation) -> Table:
     )
     if "PSNR dB" in heading:
         note += " PSNR: 10 log10((max - min)² / MSE), in raw units."
-    return Table("Reconstruction error", [heading, *rows], note)
+    return ReportTable("Reconstruction error", [heading, *rows], note)
 
 
-def _detection(evaluation: Evaluation) -> Table:
+def _detection(evaluation: Evaluation) -> ReportTable:
     heading = ["score", "ROC AUC", "avg. precision", "precision", "recall", "F1", "false alarms", "missed"]
     series = evaluation.detection[0].false_events is not None
     rows = [
@@ -93,24 +93,24 @@ def _detection(evaluation: Evaluation) -> Table:
     if series:
         heading.append("false events")
         note += " False events: runs of alarms that touch no labelled episode."
-    return Table("Anomaly detection", [heading, *rows], note)
+    return ReportTable("Anomaly detection", [heading, *rows], note)
 
 
-def _episodes(evaluation: Evaluation) -> Table:
+def _episodes(evaluation: Evaluation) -> ReportTable:
     names = [d.name for d in evaluation.detection]
     rows = []
     for number, episode in enumerate(evaluation.detection[0].episodes):
         found = [d.episodes[number] for d in evaluation.detection]
         cells = [f"{f.alarms} after {_delay(f.delay)}" if f.alarms else "missed" for f in found]
         rows.append([f"{episode.start} to {episode.end}", str(episode.rows), *cells])
-    return Table(
+    return ReportTable(
         "Alarms in each labelled episode",
         [["episode", "rows", *names], *rows],
         "Alarms, and the time from the episode's start to the first of them.",
     )
 
 
-def _downstream(evaluation: Evaluation) -> Table:
+def _downstream(evaluation: Evaluation) -> ReportTable:
     found = evaluation.downstream
     assert found is not None
     heading = ["representation", "values", "linear probe", "5 neighbours", "adj. Rand", "NMI"]
@@ -129,14 +129,14 @@ def _downstream(evaluation: Evaluation) -> Table:
         f"{found.classes} classes; trained on {found.train_rows:,} rows, tested on {found.test_rows:,} more. "
         f"Naming the most frequent class gives {found.majority:.2%}. Clusters by k-means, one a class."
     )
-    return Table("What the code is good for", [heading, *rows], note)
+    return ReportTable("What the code is good for", [heading, *rows], note)
 
 
-def _robustness(evaluation: Evaluation, noise: str) -> Table:
+def _robustness(evaluation: Evaluation, noise: str) -> ReportTable:
     curves = [curve for curve in evaluation.robustness if curve.noise == noise]
     rows = [[c.name, *map(_number, c.mse)] for c in curves]
     what = "standard deviation in scaled units" if noise == "gaussian" else "share of the values that are hit"
-    return Table(
+    return ReportTable(
         f"Robustness: {noise} noise",
         [["model", *(f"{level:g}" for level in curves[0].levels)], *rows],
         f"MSE of what is made of the noisy input, against the clean one; columns: {what}. A model near the "
@@ -144,10 +144,10 @@ def _robustness(evaluation: Evaluation, noise: str) -> Table:
     )
 
 
-def _kl(kl: tuple[float, ...]) -> Table:
+def _kl(kl: tuple[float, ...]) -> ReportTable:
     order = sorted(range(len(kl)), key=lambda i: -kl[i])
     used = sum(value > 0.01 for value in kl)
-    return Table(
+    return ReportTable(
         "KL term of each value of the code",
         [["value", "nats"], *([str(i + 1), f"{kl[i]:.4f}"] for i in order)],
         f"Sum {sum(kl):.3f} nats; {used} of {len(kl)} values carry more than 0.01; the model does not "

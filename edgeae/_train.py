@@ -21,7 +21,7 @@ from edgeae_runtime._files import new_folder
 from ._batches import Batches
 from ._checkpoint import Checkpoint, identify
 from ._config import SettingsError, TrainConfig, complete
-from ._data import fit_scaler, split
+from ._data import fit_scaler, hold_out
 from ._dataset import Data
 from ._models import build, posterior, untie
 from ._objectives import KERAS_LOSSES, Objective, baseline, needs_more
@@ -120,7 +120,7 @@ def train(
         (warning) EdgeaeWarning: the code is as large as the input; constant columns.
     """
     config = complete(config or TrainConfig(), data.values)
-    train_rows, held_out = split(
+    train_rows, held_out = hold_out(
         data.values, config.validation_split, config.seed, segments=data.segments, window=data.window
     )
     if len(train_rows) < config.batch_size:

@@ -61,7 +61,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Candidate:
     """An artifact with its content and what the gate says of it."""
 
     artifact: Artifact
@@ -74,7 +74,7 @@ class Judged:
     """What belongs beside it."""
 
 
-class Workshop:
+class ArtifactBuilder:
     """Makes the artifacts of one source; what they share is computed once."""
 
     def __init__(self, source: Source, options: Options) -> None:
@@ -106,7 +106,7 @@ class Workshop:
         """The inputs that all artifacts share: raw rows, and Keras's embedding of them."""
         return {"input": self.rows[:GOLDEN_ROWS], "embedding": self.reference.embedding[:GOLDEN_ROWS]}
 
-    def make(self, role: Role, precision: Precision, file_format: Format) -> Judged:
+    def make(self, role: Role, precision: Precision, file_format: Format) -> Candidate:
         """Make and judge one artifact.
 
         Raises:
@@ -183,7 +183,7 @@ class Workshop:
         return self._rounded[key]
 
     @cached_property
-    def _micro(self) -> Judged:
+    def _micro(self) -> Candidate:
         rounded = self._rounded_for("tflite", MICRO)
         try:
             with quiet():
@@ -206,7 +206,7 @@ class Workshop:
         content: bytes,
         recipe: Recipe | None = None,
         trials: tuple[Trial, ...] = (),
-    ) -> Judged:
+    ) -> Candidate:
         """Run an artifact in the engine that the device will use, and compare it with Keras."""
         name = next(engine for engine, kind in ENGINE_FORMATS.items() if kind == file_format)
         with quiet():
@@ -246,9 +246,9 @@ class Workshop:
         violations = limits.violations(fidelity)
         if file_format == "onnx" and overflowing_weights(content):
             violations.append("its int8 sums can overflow on x86 processors without VNNI")
-        return Judged(artifact, content, violations, golden)
+        return Candidate(artifact, content, violations, golden)
 
-    def _c_source(self, model: Judged) -> Judged:
+    def _c_source(self, model: Candidate) -> Candidate:
         """Return the microcontroller's model as C source, with its header beside it."""
         artifact = model.artifact
         latent = self.reference.embedding.shape[1]
@@ -263,7 +263,7 @@ class Workshop:
             bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
         )
-        return Judged(as_c, content, model.violations, {}, files)
+        return Candidate(as_c, content, model.violations, {}, files)
 
 
 def _convert(source: Source, role: Role, file_format: Format) -> bytes:

@@ -16,7 +16,7 @@ from ._options import chosen, setting_options
 if TYPE_CHECKING:
     from edgeae_runtime import Artifact, Scaler
 
-    from ._artifacts import Judged
+    from ._artifacts import Candidate
 
 
 @click.command()
@@ -125,7 +125,7 @@ def _bar(steps: int) -> Iterator[Callable[[str], None]]:
         yield lambda artifact: bar.update(1, artifact)
 
 
-def fidelity_table(judged: "list[Judged]") -> list[list[str]]:
+def fidelity_table(judged: "list[Candidate]") -> list[list[str]]:
     """Return a heading and one row of text an artifact: its status, its size and its fidelity."""
     sizes = {j.artifact.path: j.artifact.bytes for j in judged}
     heading = [

@@ -29,7 +29,7 @@ from edgeae_runtime._manifest import (
 )
 from edgeae_runtime._named import by_name, names_of
 
-from ._artifacts import Judged, Options, Workshop
+from ._artifacts import ArtifactBuilder, Candidate, Options
 from ._config import ExportConfig
 from ._gate import DEFAULT_LIMITS, Limits
 from ._source import UNSCALED, Source, from_models, load_keras, load_run
@@ -196,7 +196,7 @@ def export_source(
     keep_passing: bool = False,
     force: bool = False,
     progress: Callable[[str], None] = lambda artifact: None,
-    report: Callable[[list[Judged]], None] = lambda judged: None,
+    report: Callable[[list[Candidate]], None] = lambda judged: None,
 ) -> Manifest:
     """Make, judge and write; see `export`.
 
@@ -211,11 +211,11 @@ def export_source(
         report: called with all artifacts, faithful or not, before anything is written.
     """
     check_target(path, force=force, mark=MANIFEST_NAME)
-    workshop = Workshop(source, options)
+    builder = ArtifactBuilder(source, options)
     judged = []
     for role, precision, file_format in options.kinds():
         progress(f"{role}.{precision}.{file_format}")
-        judged.append(workshop.make(role, precision, file_format))
+        judged.append(builder.make(role, precision, file_format))
     report(judged)
     kept = [j for j in judged if not j.violations]
     refused = [j for j in judged if j.violations]
@@ -228,8 +228,8 @@ def export_source(
             ", leave that precision out, or write the others with ",
             Argument("keep_passing", True),
         )
-    files = _bundle_files(workshop, kept)
-    manifest = _manifest(workshop, kept, files)
+    files = _bundle_files(builder, kept)
+    manifest = _manifest(builder, kept, files)
     for judgement in kept:
         files[judgement.artifact.path] = judgement.content
     content = encode_manifest(manifest)
@@ -239,9 +239,9 @@ def export_source(
     return manifest
 
 
-def _bundle_files(workshop: Workshop, kept: list[Judged]) -> dict[str, bytes]:
+def _bundle_files(builder: ArtifactBuilder, kept: list[Candidate]) -> dict[str, bytes]:
     """Return what the bundle holds besides the artifacts and the manifest."""
-    golden = dict(workshop.golden)
+    golden = dict(builder.golden)
     files: dict[str, bytes] = {}
     for judged in kept:
         golden.update(judged.golden)
@@ -252,15 +252,15 @@ def _bundle_files(workshop: Workshop, kept: list[Judged]) -> dict[str, bytes]:
     return files
 
 
-def _manifest(workshop: Workshop, kept: list[Judged], files: dict[str, bytes]) -> Manifest:
-    source = workshop.source
+def _manifest(builder: ArtifactBuilder, kept: list[Candidate], files: dict[str, bytes]) -> Manifest:
+    source = builder.source
     return Manifest(
         format_version=FORMAT_VERSION,
         input=source.input,
         scaler=source.scaler,
-        latent_size=workshop.reference.embedding.shape[1],
+        latent_size=builder.reference.embedding.shape[1],
         error="mse",
-        reference=workshop.threshold,
+        reference=builder.threshold,
         files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         artifacts=tuple(judged.artifact for judged in kept),
         producer={name: version(name) for name in _PRODUCERS},

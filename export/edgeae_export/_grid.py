@@ -18,7 +18,7 @@ LEVELS = 127
 """Of int8, on each side of zero."""
 SAFE_LEVELS = 64
 """With so many any two weights may meet: 255 * (64 + 64) <= 32,767."""
-ON_GRID = 1e-3
+GRID_TOLERANCE = 1e-3
 """Of a step: how near to whole steps all weights of a channel are that lie on its grid."""
 
 
@@ -68,7 +68,7 @@ def safe_levels(kernel: Floats, *, most: int = LEVELS, shared: bool = False) -> 
         exact = kernel * (levels / np.where(largest == 0, 1, largest))
         rounded = np.round(exact)
         fits = np.maximum(_two_largest(rounded), _two_largest(-rounded)) <= 2 * SAFE_LEVELS
-        lies = np.abs(exact - rounded).max(axis=0) <= ON_GRID
+        lies = np.abs(exact - rounded).max(axis=0) <= GRID_TOLERANCE
         if shared:
             fits[:], lies[:] = fits.all(), lies.all()
         fits &= lies | ~on_grid

@@ -15,7 +15,7 @@ from keras.src.models.functional import Functional  # not exported, and a subcla
 Replacement: TypeAlias = Callable[[Any], Callable[..., Any]]
 """From a layer of the old graph to what is called in its place."""
 
-_GONE = (
+_TRAINING_ONLY = (
     keras.layers.Dropout,
     keras.layers.SpatialDropout1D,
     keras.layers.SpatialDropout2D,
@@ -27,7 +27,7 @@ _GONE = (
     keras.layers.Identity,
 )
 _CHANNELS_LAST = (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D)
-_TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose)
+_TRANSPOSED_CONVOLUTIONS = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose)
 RECURRENT = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
 
 
@@ -135,7 +135,7 @@ def _pass(inputs: Any, **_: Any) -> Any:
 
 def _drop(layer: Any) -> Callable[..., Any]:
     """Replace what does nothing at inference, and what Keras would do in many operations for one."""
-    if isinstance(layer, _GONE):
+    if isinstance(layer, _TRAINING_ONLY):
         return _pass
     if isinstance(layer, keras.layers.TimeDistributed) and isinstance(layer.layer, keras.layers.Dense):
         return lambda inputs, **_: layer.layer(inputs)
@@ -175,7 +175,7 @@ def _find_folds(model: Any) -> list[tuple[Any, Any]]:
         (source,) = node.input_tensors
         producer = made_by[id(source)]
         if (
-            isinstance(producer, _CHANNELS_LAST + _TRANSPOSED)
+            isinstance(producer, _CHANNELS_LAST + _TRANSPOSED_CONVOLUTIONS)
             and calls[id(norm)] == calls[id(producer)] == reads[id(source)] == 1
             and producer.activation is keras.activations.linear
             and norm.axis in (-1, len(source.shape) - 1)
@@ -208,7 +208,7 @@ def _folded(layer: Any, norm: Any) -> Any:
     shift = weights.get("beta", 0.0) - weights["moving_mean"] * factor
     kernel = layer.kernel.numpy().astype(np.float64)
     bias = layer.bias.numpy().astype(np.float64) if layer.use_bias else 0.0
-    kernel = kernel * (factor[:, np.newaxis] if isinstance(layer, _TRANSPOSED) else factor)
+    kernel = kernel * (factor[:, np.newaxis] if isinstance(layer, _TRANSPOSED_CONVOLUTIONS) else factor)
     folded = copy_layer(layer, use_bias=True)
     folded.set_weights([kernel.astype(np.float32), (bias * factor + shift).astype(np.float32)])
     return folded

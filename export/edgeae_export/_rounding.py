@@ -26,9 +26,9 @@ DAMPING = 0.01
 MOST_PATCHES = 20_000
 """Positions of a convolution that are looked at; more add nothing."""
 
-_DIRECT = (keras.layers.Conv1D, keras.layers.Conv2D)
-CONVOLUTIONS = (*_DIRECT, keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose)
-_ROUNDED = (keras.layers.Dense, *CONVOLUTIONS, *RECURRENT)
+_FORWARD_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D)
+CONVOLUTIONS = (*_FORWARD_CONVOLUTIONS, keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose)
+_ROUNDED_LAYERS = (keras.layers.Dense, *CONVOLUTIONS, *RECURRENT)
 
 
 class _Part(NamedTuple):
@@ -93,7 +93,7 @@ def _round_layers(model: Any, batch: Floats, safe: bool, keep: tuple[type, ...])
     copies: list[Any] = []
 
     def copy(layer: Any) -> Any:
-        if not isinstance(layer, _ROUNDED) or isinstance(layer, keep):
+        if not isinstance(layer, _ROUNDED_LAYERS) or isinstance(layer, keep):
             return layer
         copies.append(copy_layer(layer))
         return copies[-1]
@@ -165,7 +165,7 @@ def _parts(layer: Any) -> list[_Part]:
         ]
     if layer.data_format != "channels_last" or getattr(layer, "groups", 1) != 1:
         return []
-    if isinstance(layer, _DIRECT):
+    if isinstance(layer, _FORWARD_CONVOLUTIONS):
         return [_Part(layer.kernel, (), -1, lambda values: _patches(layer, values))]
     if any(rate != 1 for rate in layer.dilation_rate):
         return []

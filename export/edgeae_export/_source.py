@@ -55,7 +55,7 @@ def load_run(path: Path, *, latent_layer: str | None = None) -> Source:
 
     Raises:
         RunError: it is missing or incomplete.
-        ModelError: see `edgeae_export._split.split`.
+        ModelError: see `edgeae_export._split.split_model`.
     """
     for name in (RUN_NAME, MODEL_NAME, HOLDOUT_NAME):
         if not (path / name).is_file():
@@ -69,10 +69,10 @@ def load_run(path: Path, *, latent_layer: str | None = None) -> Source:
         raise DataError(
             f"{path}: {HOLDOUT_NAME} has rows {rows.shape[1:]}, {RUN_NAME} says {run.input.shape}"
         )
-    from ._split import check_same, split
+    from ._split import check_same, split_model
 
     model = load_keras(path / MODEL_NAME)
-    encoder, decoder = split(model, latent_layer)
+    encoder, decoder = split_model(model, latent_layer)
     source = Source(encoder, decoder, run.scaler, run.input, rows)
     check_same((model,), source)
     return source
@@ -99,11 +99,11 @@ def from_models(
         ModelError: see `edgeae_export._split`.
         DataError: the rows do not fit the model's input.
     """
-    from ._split import check_same, prepare_pair, split
+    from ._split import check_same, prepare_pair, split_model
 
     sample = rows.shape[1:]
     if len(models) == 1:
-        encoder, decoder = split(models[0], latent_layer, sample)
+        encoder, decoder = split_model(models[0], latent_layer, sample)
     else:
         encoder, decoder = prepare_pair(models[0], models[1], sample)
     shape = tuple(encoder.input_shape[1:])

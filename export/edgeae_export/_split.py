@@ -36,7 +36,7 @@ class ModelError(EdgeaeError):
     """The Keras model is not an autoencoder that can be exported."""
 
 
-def split(
+def split_model(
     model: Any, latent_layer: str | None = None, shape: tuple[int, ...] | None = None
 ) -> tuple[Any, Any]:
     """Split an autoencoder at its bottleneck: the narrowest tensor that every path runs through.

@@ -1,6 +1,6 @@
-"""What a device makes of errors: its own threshold, an alarm to live with, and a word where the model is off.
+"""Recalibrated thresholds, the alarm (m of n, hysteresis), and drift detection.
 
-The threshold from a while of the device's own normal operation lies beside the bundle, never inside: the
+A threshold recalibrated from the device's own normal operation lies beside the bundle, never inside: the
 bundle stays what was exported and verified. It holds for the manifest and the artifact that it was made with,
 since another artifact's errors are others.
 
@@ -27,9 +27,9 @@ from ._errors import BundleError, DataError, EdgeaeWarning
 from ._manifest import Manifest, Threshold, manifest_digest
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)
-"""Those of the error that a `Threshold` keeps."""
-FEWEST = 20
-"""Windows below which their quantiles mean nothing."""
+"""Quantiles of the error that a `Threshold` keeps."""
+LEAST_ERRORS = 20
+"""Least number of errors from which a threshold is computed."""
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-class Votes(msgspec.Struct):
+class AlarmState(msgspec.Struct):
     """What an alarm remembers: a few numbers, whatever the length of the stream."""
 
     windows: int = 0
@@ -72,7 +72,7 @@ class Votes(msgspec.Struct):
     """Seconds at which the last alarm ended."""
 
     def count(self, alarm: Alarm, error: float, threshold: float, seconds: float) -> bool:
-        """Take the next window's error at a time in seconds, and tell whether the alarm is on."""
+        """Take the next window's error at a time in seconds, and return whether the alarm is on."""
         self.windows += 1
         if self.windows <= alarm.warm_up:
             return False
@@ -91,10 +91,10 @@ class Votes(msgspec.Struct):
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the errors must be unlike those of training until the stream says so."""
+    """How long the errors must differ from those of training until the stream reports drift."""
 
     memory: int = 1000
-    """Windows: after so many, a window's weight has fallen to 37 %, and before so many nothing is said.
+    """Windows: after so many, a window's weight has fallen to 37 %, and before so many nothing is reported.
     Take more than a whole cycle of the plant (a day, a week), else its quiet half counts as a drift."""
 
     def __post_init__(self) -> None:
@@ -103,21 +103,21 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
             raise DataError(f"drift: memory is {self.memory} windows; want at least 1")
 
 
-class Shares(msgspec.Struct):
-    """What the monitor remembers."""
+class DriftState(msgspec.Struct):
+    """What drift detection remembers."""
 
     windows: int = 0
     high: float = 0.1
     """Share of the windows above the normal 90 % quantile; that of normal operation to begin with."""
     some: float = 0.9
     """Share of the windows above half the normal median."""
-    said: str | None = None
-    """What it said last."""
+    reported: str | None = msgspec.field(default=None, name="said")
+    """What it reported last; stored states call it ``said``."""
 
     def count(self, drift: Drift, error: float, quantiles: dict[str, float]) -> str | None:
         """Take the next window's error; return in words what is wrong, or None.
 
-        What was once said holds until the share is well back, so that it does not flicker.
+        What was once reported holds until the share is well back, so that it does not flicker.
         """
         rate = 1 / drift.memory
         top, bottom = quantiles["0.9"], quantiles["0.5"] / 2
@@ -126,20 +126,20 @@ class Shares(msgspec.Struct):
         self.some += rate * ((error >= bottom) - self.some)
         if self.windows < drift.memory:
             return None
-        if self.high > (0.3 if self.said else 0.5):
-            self.said = (
+        if self.high > (0.3 if self.reported else 0.5):
+            self.reported = (
                 f"errors are high: of about the last {drift.memory:,} windows {self.high:.0%} are above "
                 f"{top:.3g}, where 10% should be; the machine, a sensor or the surroundings have changed: "
                 "look into it, then recalibrate, or train again"
             )
-        elif self.some < (0.3 if self.said else 0.1):
-            self.said = (
+        elif self.some < (0.3 if self.reported else 0.1):
+            self.reported = (
                 f"errors are low: of about the last {drift.memory:,} windows {1 - self.some:.0%} are below "
                 f"{bottom:.3g}, half the usual median; a sensor may be stuck or the machine at rest"
             )
         else:
-            self.said = None
-        return self.said
+            self.reported = None
+        return self.reported
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,8 +159,8 @@ def new_threshold(errors: ArrayLike, *, quantile: float = 0.99) -> Threshold:
         quantile: that share, above 0 and at most 1.
 
     Raises:
-        DataError: fewer than `FEWEST` errors, one that is not finite, more than one column, or a quantile out
-            of range.
+        DataError: fewer than `LEAST_ERRORS` errors, one that is not finite, more than one column, or a
+            quantile out of range.
     """
     values = np.asarray(errors, np.float64)
     if values.ndim > 1 and values.size != len(values):
@@ -168,10 +168,10 @@ def new_threshold(errors: ArrayLike, *, quantile: float = 0.99) -> Threshold:
     values = values.reshape(-1)
     if not 0 < quantile <= 1:
         raise DataError(f"quantile is {quantile:g}; want above 0 and at most 1, such as 0.99")
-    if len(values) < FEWEST:
+    if len(values) < LEAST_ERRORS:
         raise DataError(
             f"{len(values)} windows of normal operation are too few for a threshold; "
-            f"want at least {FEWEST}, better some thousands"
+            f"want at least {LEAST_ERRORS}, better some thousands"
         )
     if not np.isfinite(values).all():
         raise DataError("an error is not finite; leave out the readings that it comes from")

@@ -34,7 +34,7 @@ MOST_CALLS = 200
 LEAST_ROUNDS = 5
 RESAMPLES = 2000
 COLD_STARTS = 3
-HOT = 80.0  # °C from which a Raspberry Pi slows down
+THROTTLE_CELSIUS = 80.0  # °C from which a Raspberry Pi slows down
 
 _PACKAGES = ("edgeae-runtime", "onnxruntime", "ai-edge-litert", "numpy", "tensorflow")
 _COLD = """
@@ -240,7 +240,7 @@ def bench(
         bundle=bundle.path.name,
         machine=machine,
         packages={d.name: d.version for d in distributions() if d.name in _PACKAGES},
-        warnings=doubts(machine, describe()),
+        warnings=caveats(machine, describe()),
         models=[
             Model(
                 a.path,
@@ -322,14 +322,14 @@ def describe(root: Path = Path("/sys")) -> dict[str, Any]:
     }
 
 
-def doubts(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def caveats(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Return why a measurement between two descriptions may not be what this machine can do."""
     found = []
     if before["load"] > 0.5 * before["cores"]:
         found.append(f"other programs were running (load {before['load']:.1f} on {before['cores']} cores)")
     if slow := [name for name in after["governors"] if name not in ("performance", "schedutil")]:
         found.append(f"the CPU governor is {', '.join(slow)}; for steady figures set it to performance")
-    if (after["temperature"] or 0.0) >= HOT:
+    if (after["temperature"] or 0.0) >= THROTTLE_CELSIUS:
         found.append(f"the processor is at {after['temperature']:.0f} °C and may slow down")
     if after["throttled"]:
         text = "too low a voltage or throttling, now or since its start"

@@ -31,20 +31,20 @@ from ._engines import BATCH_ROWS, ENGINE_MODULES
 from ._errors import BundleError, DataError, OutputError
 from ._files import check_file_target, named_disk_errors
 from ._manifest import Input, Precision, manifest_digest
-from ._samples import Progress, Results, Samples, apply, encode, finish, sample_units
+from ._samples import NumberedSamples, Progress, Results, apply, encode, finish, sample_units
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Command: TypeAlias = Literal["embed", "score"]
 
 FOLDER_RECORD = ".edgeae.json"
-"""In a folder of results: the `Run` that they are of."""
+"""In a folder of results: the `BulkRun` that they are of."""
 SAVE_SECONDS = 1.0
 """How much work a kill may cost, about."""
 LOCK_SECONDS = 5.0
 
 
-class Run(msgspec.Struct, frozen=True):
+class BulkRun(msgspec.Struct, frozen=True):
     """What, besides the input, decides about every bit of a result."""
 
     command: Command
@@ -56,7 +56,7 @@ class Run(msgspec.Struct, frozen=True):
     suffix: str
 
 
-_Record: TypeAlias = tuple[Run, str, int, int, int]
+_Record: TypeAlias = tuple[BulkRun, str, int, int, int]
 """With the input's path, size, time of change and inode."""
 
 
@@ -64,7 +64,7 @@ _Record: TypeAlias = tuple[Run, str, int, int, int]
 class Job:
     bundle: Path
     input: Input
-    run: Run
+    run: BulkRun
 
     def record(self, path: Path) -> bytes:
         name = os.fsencode(os.path.abspath(path)).decode(errors="backslashreplace")
@@ -80,7 +80,7 @@ class Worker:
         if manifest_digest(self._autoencoder.manifest) != job.run.bundle:
             raise BundleError(f"{job.bundle}: was replaced during the run; start it again")
 
-    def __call__(self, samples: Samples, path: Path, *, first: bool) -> bytes:
+    def __call__(self, samples: NumberedSamples, path: Path, *, first: bool) -> bytes:
         """Return the result of some samples of a file; ``first`` where it begins with them."""
         return encode(apply(samples, self._run, path), self._suffix, first=first)
 
@@ -112,13 +112,15 @@ def plan(command: Command, bundle: Path, engine: Any, precision: Any, out: Path 
         found._load("encoder" if command == "embed" else "scorer")  # tells what is missing
         installed = importlib.import_module(module).__version__  # a build of another name
     versions = {"edgeae-runtime": version("edgeae-runtime"), package: installed}
-    return Job(bundle, found.manifest.input, Run(command, digest, name, found.precision, versions, suffix))
+    return Job(
+        bundle, found.manifest.input, BulkRun(command, digest, name, found.precision, versions, suffix)
+    )
 
 
-def read_run(out: Path) -> Run | None:
+def read_run(out: Path) -> BulkRun | None:
     try:
         if out.is_dir():
-            return msgspec.json.decode((out / FOLDER_RECORD).read_bytes(), type=Run)
+            return msgspec.json.decode((out / FOLDER_RECORD).read_bytes(), type=BulkRun)
         return _decode(_paths(out)[1].read_bytes())[0]
     except (OSError, msgspec.DecodeError):
         return None
@@ -132,7 +134,7 @@ def results(job: Job, path: Path, *, threads: int, progress: Progress, skip: int
     """
     local = threading.local()
 
-    def work(item: tuple[int, Samples]) -> bytes:
+    def work(item: tuple[int, NumberedSamples]) -> bytes:
         if not hasattr(local, "worker"):
             local.worker = Worker(job)
         worker: Worker = local.worker

@@ -1,4 +1,4 @@
-"""What the times and the numbers of readings tell: which came before, and where the series is interrupted.
+"""The order of readings, by time and by sequence number: repeats, late ones, and gaps in the series.
 
 Both may be wrong: a counter that overflows, a Pi without a clock of its own that begins in 1970, one damaged
 message. So one that is far off is believed only when the next agrees with it: then a clock was really set, or
@@ -13,32 +13,34 @@ import msgspec
 
 from ._windows import GAP
 
-USUAL_STEPS = 101
-"""The usual step is the median of the steps so far, and then of that many first ones."""
+LIVE_MEDIAN_STEPS = 101
+"""Number of first steps whose median is the usual step of a live series; before, of those so far."""
 LATE_RUN = 100
-"""So many late samples in a row, each after the one before it: the clock was set back for good."""
-FAR = timedelta(days=366)
-"""A time further than this from the last one, either way, is believed only when the next agrees with it."""
-LEAP = 10
-"""A gap of so many limits proves none where the next time goes on from before it."""
-REPEATS = 10_000
-"""Numbers that came before are of readings that are sent again, unless so many come in a row: brokers were
-seen to send a thousand again after a restart…"""
-NEAR = 1000
-"""…and unless it is 0 or 1, so far behind: who sends it has been restarted and counts anew. A jump that is
-longer is believed only when the next number agrees with it."""
-CLOSE = 10
-RANGES = 16
+"""Number of late samples in a row, each after the one before it, that prove a clock set back for good."""
+LONGEST_STEP = timedelta(days=366)
+"""Longest step, either way, that is believed at once; a longer one only when the next time agrees with it."""
+LEAP_FACTOR = 10
+"""A gap longer than this many limits is taken back where the next time goes on from before the gap."""
+MOST_REPEATS = 10_000
+"""Number of known sequence numbers in a row that count as repeats; more of them are new readings. Brokers
+were seen to send a thousand again after a restart."""
+RESTART_GAP = 1000
+"""Distance in sequence numbers: a 0 or 1 at least so far behind the last comes from a sender that was
+restarted, and a longer jump forward is believed only when the next number agrees with it."""
+NEIGHBOUR_GAP = 10
+"""Longest distance to a known range at which a number that stands alone counts as its neighbour."""
+MOST_RANGES = 16
+"""Most ranges of sequence numbers that are remembered."""
 
 ON, CUT, LATE, DOUBT, CUT_BEFORE, RESUME = range(6)
-"""What `Ticks.take` says of a sample: the series goes on; it is interrupted before it; the sample came too
-late; its time is not believed, and the series goes on; the time before was right, and the series is
+"""What `StreamClock.take` returns for a sample: the series goes on; it is interrupted before it; the sample
+came too late; its time is not believed, and the series goes on; the time before was right, and the series is
 interrupted before that; the gap before the last one was none."""
 
 _NO_TIME = timedelta(0)
 
 
-class Ticks(msgspec.Struct, kw_only=True):
+class StreamClock(msgspec.Struct, kw_only=True):
     """The clock of a stream."""
 
     limit: timedelta = timedelta(0)
@@ -50,7 +52,7 @@ class Ticks(msgspec.Struct, kw_only=True):
     behind: datetime | None = None
     """The last late one."""
     gaps: int = 0
-    """So many in a row; `USUAL_STEPS` of them are another rate, unless it was given."""
+    """So many in a row; `LIVE_MEDIAN_STEPS` of them are another rate, unless it was given."""
     is_given: bool = False
     run: int = 0
     """So many late ones in a row, each after the one before it."""
@@ -72,7 +74,7 @@ class Ticks(msgspec.Struct, kw_only=True):
             self.last = time
             return ON
         step = time - last
-        if not -FAR <= step <= FAR:
+        if not -LONGEST_STEP <= step <= LONGEST_STEP:
             return self._doubt(time)
         before, self.before, self.odd = self.before, None, None
         if step <= _NO_TIME:
@@ -98,7 +100,7 @@ class Ticks(msgspec.Struct, kw_only=True):
             return ON
         self.before = last if time - last == step else None
         self.gaps += 1
-        if self.gaps == USUAL_STEPS and not self.is_given:
+        if self.gaps == LIVE_MEDIAN_STEPS and not self.is_given:
             self.steps, self.gaps = [], 0
         return CUT
 
@@ -107,18 +109,18 @@ class Ticks(msgspec.Struct, kw_only=True):
         insort(steps, step)
         middle = len(steps) // 2
         self.limit = GAP / 2 * (steps[middle] + steps[-1 - middle])
-        self.steps = None if len(steps) == USUAL_STEPS else steps
+        self.steps = None if len(steps) == LIVE_MEDIAN_STEPS else steps
 
     def _goes_on_from(self, before: datetime, time: datetime) -> bool:
-        """Tell whether the sample before, behind a long gap, lay between these two."""
-        is_long = self.last is not None and self.last - before > LEAP * self.limit
+        """Return whether the sample before, behind a long gap, lay between these two."""
+        is_long = self.last is not None and self.last - before > LEAP_FACTOR * self.limit
         return is_long and _NO_TIME < time - before <= 2 * self.limit
 
     def _doubt(self, time: datetime) -> int:
         """Take a time that is far off: of the clock alone if it is the first."""
         odd, self.before = self.odd, None
-        if odd is None or not _NO_TIME < time - odd <= FAR:
-            self.odd, self.doubted = time, min(NEAR, self.doubted + 1)
+        if odd is None or not _NO_TIME < time - odd <= LONGEST_STEP:
+            self.odd, self.doubted = time, min(RESTART_GAP, self.doubted + 1)
             return DOUBT
         is_gap = self.steps is None and time - odd > self.limit
         self.last, self.odd, self.doubted, self.run, self.gaps = time, None, 0, 0, 0
@@ -142,23 +144,23 @@ class Numbers(msgspec.Struct):
 
         Args:
             number: the reading's.
-            is_later: whether its time says that it is a new one.
+            is_later: whether its time shows that it is a new one.
 
         Returns:
             How many are missing before it, or None where it was there before.
         """
         anew, far = self.anew, self.is_far
         goes_on = bool(self.ranges) and number == self.ranges[-1][1] + 1
-        if anew is not None and 0 < number - anew <= NEAR:
+        if anew is not None and 0 < number - anew <= RESTART_GAP:
             self._begin(anew, number)
             return number - anew - 1
         if not goes_on and self._knows(number):
-            is_first = number <= 1 and self.ranges[-1][1] - number >= NEAR
+            is_first = number <= 1 and self.ranges[-1][1] - number >= RESTART_GAP
             if (is_first and number != anew) or is_later:
                 self.anew = number
                 return 0
             self.repeats += 1
-            if self.repeats <= REPEATS:
+            if self.repeats <= MOST_REPEATS:
                 return None
             self._begin(number, number)
             return 0
@@ -169,9 +171,9 @@ class Numbers(msgspec.Struct):
                 self.ranges.append((first, number))
                 return int(far and goes_on)
         missing = self._missing(number)
-        self.is_far = missing > NEAR
+        self.is_far = missing > RESTART_GAP
         self.ranges.append((number, number))
-        if len(self.ranges) > RANGES:
+        if len(self.ranges) > MOST_RANGES:
             self._tidy()
         return 0 if self.is_far else missing
 
@@ -183,13 +185,13 @@ class Numbers(msgspec.Struct):
         return max(0, missing - 1) if first == last != below else missing
 
     def _knows(self, number: int) -> bool:
-        """Tell whether it was there; one that stands alone, not between others, was odd and tells nothing."""
+        """Return whether it was there; one that stands alone, not between others, proves nothing."""
         if self.ranges and self.ranges[-1][0] <= number <= self.ranges[-1][1]:
             return True
         if (number, number) not in self.ranges:
             return any(first <= number <= last for first, last in self.ranges)
-        before = any(0 < number - last <= CLOSE for _, last in self.ranges)
-        return before and any(0 < first - number <= CLOSE for first, _ in self.ranges)
+        before = any(0 < number - last <= NEIGHBOUR_GAP for _, last in self.ranges)
+        return before and any(0 < first - number <= NEIGHBOUR_GAP for first, _ in self.ranges)
 
     def _begin(self, first: int, last: int) -> None:
         self.ranges, self.anew, self.repeats, self.is_far = [(first, last)], None, 0, False
@@ -200,8 +202,8 @@ class Numbers(msgspec.Struct):
         alone = [found for found in others if found[0] == found[1]]
         longer: list[tuple[int, int]] = []
         for first, last in sorted(set(others).difference(alone)):
-            if longer and first - longer[-1][1] <= NEAR:
+            if longer and first - longer[-1][1] <= RESTART_GAP:
                 longer[-1] = longer[-1][0], max(last, longer[-1][1])
             else:
                 longer.append((first, last))
-        self.ranges = [*alone, *longer, current][-RANGES:]
+        self.ranges = [*alone, *longer, current][-MOST_RANGES:]

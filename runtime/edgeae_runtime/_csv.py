@@ -18,10 +18,10 @@ from ._errors import DataError
 
 PIECE_VALUES = 2**18
 LEAST_PIECE_ROWS = 1024
-_LOOKED_AT = 100
+_SNIFFED_ROWS = 100
 """Rows from which is told what a column holds."""
 _TIME_WIDTH = 48
-_TOO_LARGE = 2.0**128 - 2.0**103  # the least number that float32 rounds to infinity
+_FLOAT32_OVERFLOW = 2.0**128 - 2.0**103  # the least number that float32 rounds to infinity
 _ISO_LIKE = re.compile(r"(\d{4})([-/])(\d{1,2})\2(\d{1,2})(?:[T ]+(\S.*))?", re.ASCII)
 _DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:[T ]+(\S.*))?", re.ASCII)
 _SHORT_HOUR = re.compile(r"\d:", re.ASCII)
@@ -82,7 +82,7 @@ class Csv:
         self.label = label
         self.time: str | None = None
         if times:
-            rows = [first, *(cells for _, cells in itertools.islice(records, _LOOKED_AT - 1))]
+            rows = [first, *(cells for _, cells in itertools.islice(records, _SNIFFED_ROWS - 1))]
             rows = [row for row in rows if len(row) == len(self.header)]
             kinds = {name: _kind_of([row[i].strip() for row in rows]) for i, name in enumerate(self.header)}
             kinds.pop(label or "", None)
@@ -235,7 +235,7 @@ def _fault(cell: str) -> str | None:
     value = _number(cell)
     if value is None:
         return _label_fault(cell) or f": {cell[:80]!r} is not a number; remove or repair the row"
-    return None if abs(value) < _TOO_LARGE else f" is {not_finite(value)}"
+    return None if abs(value) < _FLOAT32_OVERFLOW else f" is {not_finite(value)}"
 
 
 def _time_fault(cell: str) -> str | None:

@@ -20,7 +20,7 @@ class FlatFile:
         self.content = content
         self.left = MAX_PARTS
 
-    def root(self, identifier: bytes) -> "Table":
+    def root(self, identifier: bytes) -> "FlatTable":
         """Return the outermost table of a file that says it is of this kind.
 
         Raises:
@@ -28,7 +28,7 @@ class FlatFile:
         """
         if self.content[4:8] != identifier:
             raise ValueError(f"the file does not begin as one of {identifier.decode()} does")
-        return Table(self, self.number("I", 0))
+        return FlatTable(self, self.number("I", 0))
 
     def number(self, kind: str, place: int) -> int:
         """Return an integer; ``kind`` is a letter of `struct`."""
@@ -44,7 +44,7 @@ class FlatFile:
             raise ValueError("the file has too many parts")
 
 
-class Table:
+class FlatTable:
     """One table. Fields go by their number in the schema; methods give what is there, or the default.
 
     All raise ValueError where an offset or a length leads out of the file.
@@ -84,11 +84,11 @@ class Table:
         place = self.place(field, _SIZES[kind])
         return self._file.number(kind, place) if place else default
 
-    def table(self, field: int) -> "Table | None":
+    def table(self, field: int) -> "FlatTable | None":
         place = self._target(field)
-        return Table(self._file, place) if place else None
+        return FlatTable(self._file, place) if place else None
 
-    def tables(self, field: int) -> list["Table"] | None:
+    def tables(self, field: int) -> list["FlatTable"] | None:
         """Return a vector of tables; None where it is absent."""
         found = self.span(field, 4)
         if found is None:
@@ -96,7 +96,7 @@ class Table:
         start, count = found
         self._file.spend(count)
         places = range(start, start + 4 * count, 4)
-        return [Table(self._file, place + self._file.number("I", place)) for place in places]
+        return [FlatTable(self._file, place + self._file.number("I", place)) for place in places]
 
     def numbers(self, field: int, kind: str) -> tuple[float, ...]:
         """Return a vector of numbers; empty where it is absent."""

@@ -22,13 +22,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ._bulk import FOLDER_RECORD, Job, Run, Worker, read_run, resumable, run_file, saved
+from ._bulk import FOLDER_RECORD, BulkRun, Job, Worker, read_run, resumable, run_file, saved
 from ._engines import _native_messages_muted
 from ._errors import EdgeaeError, EdgeaeWarning, OutputError, import_extra
 from ._files import check_target, new_folder
 from ._samples import Progress, sample_units
 
-_SHOWN_EVERY = 0.5  # seconds
+_PROGRESS_SECONDS = 0.5  # seconds
 _BLOCK_BYTES = 2**22
 """Of what Ray moves at once: about one unit of work, so that all workers get some."""
 _shares: Any = None  # in a worker process: of each file, the share that has been read
@@ -46,7 +46,7 @@ def result_paths(files: Sequence[Path], out: Path, suffix: str) -> list[Path]:
     return list(found)
 
 
-def open_folder(out: Path, run: Run) -> None:
+def open_folder(out: Path, run: BulkRun) -> None:
     """Make a folder for the results of a run, or see that it is one."""
     check_target(out, force=True, mark=FOLDER_RECORD)
     if os.path.exists(out) and not out.is_dir():
@@ -58,7 +58,7 @@ def open_folder(out: Path, run: Run) -> None:
     before = read_run(out)
     if before is None:
         raise OutputError(f"{out}: its {FOLDER_RECORD} cannot be read; choose another folder")
-    differs = [name for name in Run.__struct_fields__ if getattr(before, name) != getattr(run, name)]
+    differs = [name for name in BulkRun.__struct_fields__ if getattr(before, name) != getattr(run, name)]
     if differs:
         raise OutputError(
             f"{out}: holds results that differ in {', '.join(differs)}; choose another folder, or remove it"
@@ -93,7 +93,7 @@ def run_files(job: Job, files: Sequence[tuple[Path, Path]], *, threads: int, pro
                 for place, (path, out) in enumerate(files)
             ]
             while left:
-                done, left = wait(left, _SHOWN_EVERY, FIRST_EXCEPTION)
+                done, left = wait(left, _PROGRESS_SECONDS, FIRST_EXCEPTION)
                 progress(float(np.dot(shares, weights)))
                 for message in itertools.chain.from_iterable(future.result() for future in done):
                     warnings.warn(message, EdgeaeWarning, stacklevel=2)

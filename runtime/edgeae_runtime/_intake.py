@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ._clock import FAR, Numbers
+from ._clock import LONGEST_STEP, Numbers
 from ._errors import DataError
 from ._manifest import Threshold
 from ._readings import Lines, Parser, Position, Reading
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RESENT_SECONDS = 60.0
 """So long after a connection was made, a time not after the last one is of a reading that was sent again. The
 stream alone would take a hundred such for a clock that was set back."""
-RECENT = 64
+REMEMBERED_MESSAGES = 64
 """Messages remembered, to know those that the broker delivers again; see `_mqtt.RECEIVE_MAXIMUM`."""
 
 
@@ -153,7 +153,7 @@ class Intake:
             self._metrics["repeated_total"] += 1
             return
         self._take(payload)
-        self._kept.recent = [*self._kept.recent[1 - RECENT :], key]
+        self._kept.recent = [*self._kept.recent[1 - REMEMBERED_MESSAGES :], key]
 
     def _take(self, line: bytes) -> None:
         metrics, log = self._metrics, self._log
@@ -207,7 +207,7 @@ class Intake:
         numbers, seq = self._kept.numbers, reading.sequence
         last, when = self._stream.clock, reading.time
         is_later = is_earlier = False
-        if last is not None and when is not None and abs(when - last) <= FAR:
+        if last is not None and when is not None and abs(when - last) <= LONGEST_STEP:
             is_later, is_earlier = when > last, when <= last
         is_new_link = time.monotonic() - self.connected < RESENT_SECONDS
         if is_earlier and is_new_link and (seq is None or not numbers.ranges):

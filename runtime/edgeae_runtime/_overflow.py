@@ -28,7 +28,7 @@ _WEIGHTS = {
     "DynamicQuantizeLSTM": (1, 2),
 }
 """Which inputs of an operator are weights."""
-_FIRST = ("Conv", "ConvInteger", "QLinearConv")
+_CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv")
 
 
 def overflowing_weights(content: bytes) -> list[str]:
@@ -65,7 +65,7 @@ def _overflows(model: OnnxModel, name: str, node: Node) -> bool:
 def _channel_axis(node: Node, axes: int) -> int:
     if node.op_type in ("Gemm", "QGemm"):
         return 0 if node.attributes.get("transB") else axes - 1
-    return 0 if node.op_type in _FIRST else 1 if node.op_type == "ConvTranspose" else axes - 1
+    return 0 if node.op_type in _CONVOLUTIONS else 1 if node.op_type == "ConvTranspose" else axes - 1
 
 
 def _largest_pair(channels: np.ndarray) -> int:

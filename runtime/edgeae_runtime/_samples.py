@@ -28,7 +28,7 @@ from ._windows import slide
 
 Progress: TypeAlias = Callable[[float], object]
 
-Samples: TypeAlias = tuple[Any, np.ndarray]
+NumberedSamples: TypeAlias = tuple[Any, np.ndarray]
 """The numbers of some rows, counted from 1, and the samples (n, *shape) that end there."""
 
 Results: TypeAlias = Mapping[str, NDArray[Any] | float]
@@ -52,10 +52,10 @@ def unit_rows(expected: Input) -> int:
     return rows // BATCH_ROWS * BATCH_ROWS or max(1, rows)
 
 
-def sample_units(expected: Input, path: Path, progress: Progress | None = None) -> Iterator[Samples]:
+def sample_units(expected: Input, path: Path, progress: Progress | None = None) -> Iterator[NumberedSamples]:
     """Read a file in units of `unit_rows`, of which only the last may be smaller; see `sample_batches`."""
     size = unit_rows(expected)
-    held: list[Samples] = []
+    held: list[NumberedSamples] = []
     room = size
     for numbers, samples in sample_batches(expected, path, progress):
         while len(samples):
@@ -69,14 +69,16 @@ def sample_units(expected: Input, path: Path, progress: Progress | None = None) 
         yield _joined(held)
 
 
-def _joined(parts: list[Samples]) -> Samples:
+def _joined(parts: list[NumberedSamples]) -> NumberedSamples:
     if len(parts) == 1:
         return parts[0]
     numbers, samples = zip(*parts, strict=True)
     return np.concatenate(numbers), np.concatenate(samples)
 
 
-def sample_batches(expected: Input, path: Path, progress: Progress | None = None) -> Iterator[Samples]:
+def sample_batches(
+    expected: Input, path: Path, progress: Progress | None = None
+) -> Iterator[NumberedSamples]:
     """Read a file as samples for a bundle.
 
     For a bundle that was trained on windows, a table of readings becomes windows as in training; samples
@@ -111,7 +113,7 @@ def sample_batches(expected: Input, path: Path, progress: Progress | None = None
             yield rows[start : start + BATCH_ROWS], found[start : start + BATCH_ROWS]
 
 
-def apply(samples: Samples, run: Callable[[np.ndarray], Results], path: Path) -> Batch:
+def apply(samples: NumberedSamples, run: Callable[[np.ndarray], Results], path: Path) -> Batch:
     """Run samples and keep their rows' numbers; an error says from which row of the file it counts."""
     rows, values = samples
     try:

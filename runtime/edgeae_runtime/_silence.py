@@ -12,19 +12,19 @@ from typing import Any
 from ._manifest import Input
 from ._service import Log
 
-STEPS = 10
+SILENT_STEPS = 10
 """So many usual steps, or readings, without a full one are too many."""
 LEAST_SECONDS = 5.0
 """A silence that is shorter is none."""
 DEFAULT_SECONDS = 600.0
 """A silence that is too long where no usual step is known yet."""
-ARRIVALS = 101
+REMEMBERED_ARRIVALS = 101
 """Times between readings that are remembered."""
-TOO_LARGE = 2.0**128
+INFINITE_FLOAT32 = 2.0**128
 """As float32 it is infinite."""
-FEWEST = 2
+LEAST_ARRIVALS = 2
 """Of them, to tell what is usual."""
-LONGEST = 366 * 86_400.0
+LONGEST_STEP_SECONDS = 366 * 86_400.0
 """Seconds; no step counts as longer."""
 
 
@@ -45,7 +45,7 @@ class Silence:
         Args:
             wanted: says what a full reading is.
             step: gives the usual seconds between readings by their own times, or 0 where that is not known.
-            seconds: how long a full reading may stay away, if not `STEPS` usual steps.
+            seconds: how long a full reading may stay away, if not `SILENT_STEPS` usual steps.
             log: is told, a line each.
             metrics: of which ``stale`` and ``full_reading_age_seconds`` are kept up to date.
         """
@@ -56,7 +56,7 @@ class Silence:
         self._names = wanted.features or [f"channel {i + 1}" for i in range(self._channels)]
         self._window, self._stride = wanted.window or 1, wanted.stride or 1
         self._step, self._given, self._log, self._metrics = step, seconds, log, metrics
-        self._gaps: deque[float] = deque(maxlen=ARRIVALS)
+        self._gaps: deque[float] = deque(maxlen=REMEMBERED_ARRIVALS)
         self._full = self._arrived = time.monotonic()
         self._has_full = False
         self._poor = self._fruitless = 0
@@ -67,7 +67,7 @@ class Silence:
     def seconds(self) -> float:
         """How long a full reading may stay away."""
         usual = self._usual
-        return self._given or (max(LEAST_SECONDS, STEPS * usual) if usual else DEFAULT_SECONDS)
+        return self._given or (max(LEAST_SECONDS, SILENT_STEPS * usual) if usual else DEFAULT_SECONDS)
 
     @property
     def expiry(self) -> int | None:
@@ -78,8 +78,8 @@ class Silence:
     @property
     def _usual(self) -> float:
         gaps = sorted(self._gaps)
-        arrival = gaps[len(gaps) // 2] if len(gaps) >= FEWEST else 0.0
-        return min(max(self._step(), arrival), LONGEST)
+        arrival = gaps[len(gaps) // 2] if len(gaps) >= LEAST_ARRIVALS else 0.0
+        return min(max(self._step(), arrival), LONGEST_STEP_SECONDS)
 
     def note(self, values: Any, *, is_full: bool, has_result: bool = False, why: str = "") -> None:
         """Note that a reading came.
@@ -124,9 +124,9 @@ class Silence:
         """Return what is wrong: a text that changes when it is to be told again, and what to tell."""
         seconds = self.seconds
         because = f"{_listed(self._gone)} missing" if self._gone else self._why
-        if self._poor >= STEPS:
-            return because, f"none of the last {STEPS} readings was full: {because}"
-        most = STEPS * (self._window + self._stride)
+        if self._poor >= SILENT_STEPS:
+            return because, f"none of the last {SILENT_STEPS} readings was full: {because}"
+        most = SILENT_STEPS * (self._window + self._stride)
         if self._fruitless >= most:
             text = f"none of the last {most} readings completed a window of {self._window}"
             return "window", f"{text}{': ' * bool(because)}{because}"
@@ -143,7 +143,7 @@ class Silence:
 
 
 def _is_there(value: Any) -> bool:
-    return isinstance(value, int) or (isinstance(value, float) and abs(value) < TOO_LARGE)
+    return isinstance(value, int) or (isinstance(value, float) and abs(value) < INFINITE_FLOAT32)
 
 
 def _listed(names: dict[str, None]) -> str:

@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ._alarm import Alarm, Drift, Shares, Votes
-from ._clock import CUT, CUT_BEFORE, DOUBT, LATE, ON, Ticks
+from ._alarm import Alarm, AlarmState, Drift, DriftState
+from ._clock import CUT, CUT_BEFORE, DOUBT, LATE, ON, StreamClock
 from ._engines import ENGINE_FORMATS
 from ._errors import DataError
 from ._manifest import Floats, Threshold, artifact_name
@@ -24,7 +24,7 @@ from ._windows import GAP
 if TYPE_CHECKING:
     from ._autoencoder import Autoencoder
 
-SMALL = 32
+LIST_PATH_MAX_VALUES = 32
 """Values up to which an array is faster handled as a list."""
 
 _EPOCH = datetime(1970, 1, 1)
@@ -66,11 +66,11 @@ class _State(msgspec.Struct):
 
     sequence: int
     samples: int
-    votes: Votes
-    shares: Shares
+    votes: AlarmState
+    shares: DriftState
     quantiles: dict[str, float]
     """Those that the shares are of."""
-    ticks: Ticks
+    ticks: StreamClock
     open: _Open | None = None
 
 
@@ -130,12 +130,12 @@ class Stream:
         self._due = self._window
         self._given_up: tuple[int, int] | None = None
 
-        self._ticks = Ticks()
+        self._clock = StreamClock()
         if step is not None:
-            self._ticks = Ticks(limit=timedelta(seconds=GAP * step), steps=None, is_given=True)
+            self._clock = StreamClock(limit=timedelta(seconds=GAP * step), steps=None, is_given=True)
         self._timed: bool | None = None
         self._samples = self._sequence = 0
-        self._votes, self._shares = Votes(), Shares()
+        self._alarm_state, self._drift_state = AlarmState(), DriftState()
         if state is not None:
             self._restore(state)
 
@@ -168,7 +168,7 @@ class Stream:
         values: Any = sample
         if type(sample) is float:
             values = (sample,)
-        elif type(sample) is np.ndarray and sample.size <= SMALL:
+        elif type(sample) is np.ndarray and sample.size <= LIST_PATH_MAX_VALUES:
             values = sample.ravel().tolist()
         if type(values) is list or type(values) is tuple:
             try:
@@ -179,7 +179,7 @@ class Stream:
         else:
             is_whole = self._write(sample, position)
         if time is not None:
-            said = self._ticks.take(time)
+            said = self._clock.take(time)
             if said != ON:
                 if said == LATE:
                     self.late += 1
@@ -214,7 +214,14 @@ class Stream:
             window: whether the samples of the open window are part of it, so that no reading is lost where
                 the new stream is given the very next one.
         """
-        kept = self._sequence, self._samples, self._votes, self._shares, self._quantiles, self._ticks
+        kept = (
+            self._sequence,
+            self._samples,
+            self._alarm_state,
+            self._drift_state,
+            self._quantiles,
+            self._clock,
+        )
         return msgspec.json.encode(_State(*kept, self._open() if window else None))
 
     def _restore(self, content: bytes) -> None:
@@ -222,13 +229,13 @@ class Stream:
             state = msgspec.json.decode(content, type=_State)
         except (msgspec.DecodeError, ValueError) as error:
             raise DataError(f"stream: the state cannot be read ({error}); start without it") from error
-        self._sequence, self._votes, self._samples = state.sequence, state.votes, state.samples
+        self._sequence, self._alarm_state, self._samples = state.sequence, state.votes, state.samples
         if state.quantiles == self._quantiles:  # else of another model or threshold
-            self._shares = state.shares
+            self._drift_state = state.shares
         if self._step is None:
-            self._ticks = state.ticks
+            self._clock = state.ticks
         else:  # holds, whatever the usual one was
-            self._ticks.last = state.ticks.last
+            self._clock.last = state.ticks.last
         if state.open is not None:
             self._reopen(state.open)
 
@@ -310,12 +317,12 @@ class Stream:
     @property
     def usual_step(self) -> float:
         """The usual seconds from one sample to the next; 0 where that is not known yet."""
-        return self._ticks.limit.total_seconds() / GAP
+        return self._clock.limit.total_seconds() / GAP
 
     @property
     def clock(self) -> datetime | None:
         """The last time that was believed, in UTC where it had an offset."""
-        return self._ticks.last
+        return self._clock.last
 
     def _fill(self, position: int) -> bool:
         """Put the last known values where a sample has none, if that may be; else interrupt the series."""
@@ -335,9 +342,9 @@ class Stream:
         error = float(errors)
         self._sequence += 1
         seconds = self._samples * (self._step or 0.0)
-        if self._timed and self._ticks.last is not None:
-            seconds = (self._ticks.last - _EPOCH).total_seconds()
-        alarm = self._votes.count(self._alarm, error, self.threshold, seconds)
-        drift = self._shares.count(self._drift, error, self._quantiles) if self._drift else None
+        if self._timed and self._clock.last is not None:
+            seconds = (self._clock.last - _EPOCH).total_seconds()
+        alarm = self._alarm_state.count(self._alarm, error, self.threshold, seconds)
+        drift = self._drift_state.count(self._drift, error, self._quantiles) if self._drift else None
         anomaly = error > self.threshold
         return StreamResult(self._sequence, time, error, self.threshold, anomaly, alarm, embedding, drift)

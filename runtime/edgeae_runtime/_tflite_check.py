@@ -8,7 +8,7 @@ the kernels rely on more, against that.
 from collections.abc import Sequence
 from typing import TypeVar
 
-from ._flatbuffer import FlatFile, Table
+from ._flatbuffer import FlatFile, FlatTable
 from ._tflite_operators import (
     ARITY,
     COUNTED_INPUTS,
@@ -108,21 +108,21 @@ class _Check:
             self.signature(signature.tables(0), inputs)
             self.signature(signature.tables(1), outputs)
 
-    def buffer(self, buffer: Table) -> tuple[int, int] | None:
+    def buffer(self, buffer: FlatTable) -> tuple[int, int] | None:
         """Return where a buffer's bytes begin and how many they are; None where it has none."""
         if buffer.number(1, "Q") or buffer.number(2, "Q"):
             raise ValueError("a buffer lies behind the model")
         span = buffer.span(0, 1)
         return span if span and span[1] else None
 
-    def code(self, code: Table) -> int:
+    def code(self, code: FlatTable) -> int:
         found = max(code.number(0, "b"), code.number(3, "i"))  # as TensorFlow Lite does it
         if code.text(1) is not None or found not in ARITY or not 0 < code.number(2, "i", 1) < 100:
             raise ValueError(f"operator {found} is none that is exported")
         return found
 
     def graph(
-        self, graph: Table, buffers: list[tuple[int, int] | None], codes: list[int]
+        self, graph: FlatTable, buffers: list[tuple[int, int] | None], codes: list[int]
     ) -> tuple[list[int], list[int]]:
         """Return which tensors are a graph's inputs, and which its outputs."""
         graph.text(4)
@@ -143,7 +143,7 @@ class _Check:
                 raise ValueError("an output is computed by no operator")
         return inputs, outputs
 
-    def tensor(self, tensor: Table, buffers: list[tuple[int, int] | None]) -> _Tensor:
+    def tensor(self, tensor: FlatTable, buffers: list[tuple[int, int] | None]) -> _Tensor:
         kind = tensor.number(1, "b")
         shape = self.shape(tensor, 0, 1)
         signature = self.shape(tensor, 7, -1)
@@ -166,7 +166,7 @@ class _Check:
             self.quantization(quantization, found)
         return found
 
-    def shape(self, tensor: Table, field: int, least: int) -> tuple[int, ...]:
+    def shape(self, tensor: FlatTable, field: int, least: int) -> tuple[int, ...]:
         span = tensor.span(field, 4)
         if span and span[1] > MAX_RANK:
             raise ValueError(f"a tensor has {span[1]} axes; at most {MAX_RANK} are allowed")
@@ -175,7 +175,7 @@ class _Check:
             raise ValueError(f"a tensor is of shape {list(shape)}")
         return shape
 
-    def quantization(self, table: Table, tensor: _Tensor) -> None:
+    def quantization(self, table: FlatTable, tensor: _Tensor) -> None:
         table.numbers(0, "f")
         table.numbers(1, "f")
         scales, zeros = table.numbers(2, "f"), table.numbers(3, "q")
@@ -196,7 +196,7 @@ class _Check:
         if not all(low <= zero <= high for zero in zeros):
             raise ValueError("a tensor has a zero point out of its type's range")
 
-    def operator(self, operator: Table, tensors: list[_Tensor], codes: list[int]) -> None:
+    def operator(self, operator: FlatTable, tensors: list[_Tensor], codes: list[int]) -> None:
         number = operator.number(0, "I")
         _index("an operator's code", number, codes)
         code = codes[number]
@@ -237,7 +237,7 @@ class _Check:
         for position in SIZES_IN.get(code, ()):
             self.sizes(code, tensors[inputs[position]] if position < len(inputs) else None)
 
-    def options(self, operator: Table, code: int) -> None:
+    def options(self, operator: FlatTable, code: int) -> None:
         kind, options = operator.number(3, "B"), operator.table(4)
         if options is None:
             return
@@ -253,7 +253,7 @@ class _Check:
             if not 0 < options.number(field, "i", default) <= MAX_STEP:
                 raise ValueError(f"operator {code} has a stride, dilation or side out of range")
 
-    def count(self, operator: Table, code: int, counted: dict[int, int], count: int) -> None:
+    def count(self, operator: FlatTable, code: int, counted: dict[int, int], count: int) -> None:
         """Check how many tensors an operator's options say it has: the kernel goes by that."""
         if code not in counted:
             return
@@ -274,7 +274,7 @@ class _Check:
         if product > MAX_ENTRIES:
             raise ValueError(f"operator {code} makes a tensor of more than {MAX_ENTRIES} values")
 
-    def signature(self, names: list[Table] | None, among: list[int]) -> None:
+    def signature(self, names: list[FlatTable] | None, among: list[int]) -> None:
         for entry in names or ():
             _required(entry.text(0), "signature's tensor name")
             if entry.number(1, "I") not in among:

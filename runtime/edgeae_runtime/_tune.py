@@ -29,7 +29,7 @@ SWITCH = "EDGEAE_TUNE"
 
 SECONDS = 0.06
 """Of timing, where the calls are quick."""
-CLOSE = 1.1
+TIE_FACTOR = 1.1
 """Times within this factor of the best count as equal: the more precise pair is taken."""
 
 _Artifacts: TypeAlias = dict[tuple[str, Precision], Artifact]
@@ -58,7 +58,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     def best(self, among: Collection[tuple[str, Precision]]) -> Pair | None:
         """Return the fastest of some pairs, or the most precise one where several are close."""
         times = {p: p.microseconds for p in self.pairs if p.microseconds and (p.engine, p.precision) in among}
-        close = [pair for pair in times if times[pair] <= CLOSE * min(times.values())]
+        close = [pair for pair in times if times[pair] <= TIE_FACTOR * min(times.values())]
         return min(close, key=lambda p: (PRECISIONS.index(p.precision), times[p]), default=None)
 
     def about_int8(self) -> str | None:
@@ -74,7 +74,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
         if wrong:
             engines = " and ".join(pair.engine for pair in wrong)
             return f"int8 with {engines} is refused {here}: it {wrong[0].refused}"
-        if all(times.values()) and min(times["int8"]) > CLOSE * min(times["float32"]):
+        if all(times.values()) and min(times["int8"]) > TIE_FACTOR * min(times["float32"]):
             fastest = [f"{min(times[precision]):,.1f} µs" for precision in ("int8", "float32")]
             return f"int8 is slower than float32 {here}: {fastest[0]} and {fastest[1]} a call"
         return None

@@ -17,7 +17,7 @@ from ._named import by_name, names_of
 
 GAP = 1.5
 """Times the usual step: a longer one interrupts the series."""
-USUAL_STEPS = 10_000
+FILE_MEDIAN_STEPS = 10_000
 """The usual step is the median of that many first steps of a file, which is not read twice."""
 STEPS_PER_ODD = 1000
 """Steps among which one may be a clock that was set back."""
@@ -99,7 +99,7 @@ class Clock:
             (warning) EdgeaeWarning: one is not.
         """
         if self._last is None:
-            first = np.diff(times[: USUAL_STEPS + 1]).astype(np.int64)
+            first = np.diff(times[: FILE_MEDIAN_STEPS + 1]).astype(np.int64)
             ahead = first[first > 0]
             self._limit = GAP * float(np.median(ahead)) if len(ahead) else np.inf
         known = times if self._last is None else np.concatenate([self._last, times])
@@ -169,7 +169,7 @@ def _with_enough_times(pieces: Iterable[Piece]) -> Iterator[Piece]:
     rest = iter(pieces)
     for piece in rest:
         first.append(piece)
-        if piece.times is None or sum(len(p.values) for p in first) > USUAL_STEPS:
+        if piece.times is None or sum(len(p.values) for p in first) > FILE_MEDIAN_STEPS:
             break
     if first:
         times = [p.times for p in first if p.times is not None]

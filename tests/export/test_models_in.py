@@ -22,7 +22,7 @@ from edgeae_export._export import open_source
 from edgeae_export._gate import Reference
 from edgeae_export._rebuild import simplify, unroll
 from edgeae_export._source import RunError
-from edgeae_export._split import ModelError, prepare_pair, split
+from edgeae_export._split import ModelError, prepare_pair, split_model
 from edgeae_runtime import DataError, Scaler, load
 from edgeae_runtime._cli import main
 from edgeae_runtime._errors import EdgeaeWarning
@@ -199,7 +199,7 @@ def test_a_subclassed_model_without_halves_is_told():
             return inputs
 
     with pytest.raises(ModelError, match=r"no graph to split .* pass both, with encoder and decoder"):
-        split(Opaque())
+        split_model(Opaque())
 
 
 # --- variational ---------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def test_a_random_layer_whose_mean_is_none_of_its_inputs_is_named():
     given = keras.Input((12,))
     code = Doubling(name="doubling")(layers.Dense(3)(given))
     with pytest.raises(ModelError, match="the layer 'doubling' gives something else at every call"):
-        split(keras.Model(given, layers.Dense(12)(code)))
+        split_model(keras.Model(given, layers.Dense(12)(code)))
 
 
 # --- where the bottleneck is ---------------------------------------------------------------------
@@ -288,7 +288,7 @@ def test_the_code_is_taken_after_what_only_reshapes_or_activates_it():
             layers.Dense(12),
         ]
     )
-    encoder, _ = split(shaken(model))
+    encoder, _ = split_model(shaken(model))
     assert encoder.output_shape == (None, 4)
     assert float(np.min(encoder(ROWS))) == 0  # the activation is in it
 
@@ -312,10 +312,10 @@ def with_skip():
 
 
 def test_with_a_skip_connection_the_bottleneck_is_what_all_paths_cross():
-    encoder, _ = split(with_skip(), "joined")
+    encoder, _ = split_model(with_skip(), "joined")
     assert encoder.output_shape == (None, 8)
     with pytest.raises(ModelError, match="a path runs past the layer 'narrow'; choose another"):
-        split(with_skip(), "narrow")
+        split_model(with_skip(), "narrow")
 
 
 def test_skip_connections_around_everything_are_told_with_the_layers():
@@ -323,7 +323,7 @@ def test_skip_connections_around_everything_are_told_with_the_layers():
     code = layers.Dense(3, name="code")(given)
     joined = layers.Concatenate(name="joined")([layers.Dense(12, name="back")(code), given])
     with pytest.raises(ModelError) as caught:
-        split(keras.Model(given, layers.Dense(12, name="last")(joined), name="unet"))
+        split_model(keras.Model(given, layers.Dense(12, name="last")(joined), name="unet"))
     assert str(caught.value) == (
         "unet: no tensor narrower than the input of 12 cuts every path from input to output (skip "
         "connections?); choose with latent_layer from: code (3,), back (12,), joined (24,)"
@@ -335,8 +335,8 @@ def test_two_narrowest_layers_are_told_and_one_can_be_named(tmp_path):
         [keras.Input((12,)), *(layers.Dense(n, name=name) for n, name in [(3, "p"), (3, "q"), (12, "r")])]
     )
     with pytest.raises(ModelError, match=r"more than one narrowest layer; choose .* from: p, q$"):
-        split(model)
-    encoder, _ = split(model, "p")
+        split_model(model)
+    encoder, _ = split_model(model, "p")
     assert [layer.name for layer in encoder.layers][-1] == "p"
     model.save(tmp_path / "ae.keras")
     np.save(tmp_path / "rows.npy", ROWS)
@@ -361,7 +361,7 @@ def test_a_model_of_two_inputs_is_told():
     one, two = keras.Input((12,)), keras.Input((12,))
     model = keras.Model([one, two], layers.Dense(12)(layers.Add()([one, two])))
     with pytest.raises(ModelError, match="has 2 inputs and 1 outputs, an autoencoder has one of each"):
-        split(model)
+        split_model(model)
 
 
 def test_rows_that_do_not_fit_and_a_free_axis_are_told():

@@ -7,7 +7,7 @@ import pytest
 from msgspec import structs
 
 from edgeae_export import Limits, export
-from edgeae_export._artifacts import Judged, Options, Workshop
+from edgeae_export._artifacts import ArtifactBuilder, Candidate, Options
 from edgeae_export._gate import DEFAULT_LIMITS
 from edgeae_export._recipes import AUTO, BY_NAME_ONLY, MICRO, RecipeError, check_recipe, recipes_for
 from edgeae_runtime import EngineError, load
@@ -70,7 +70,7 @@ def test_an_unknown_name_is_told_with_those_to_choose_from(kinds, choices):
 
 
 def test_an_unknown_name_is_refused_before_anything_is_made(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(Workshop, "make", None)
+    monkeypatch.setattr(ArtifactBuilder, "make", None)
     models = (digits.source.encoder, digits.source.decoder)
     with pytest.raises(RecipeError, match="no recipe 'best'"):
         export(models, digits.source.rows.reshape(-1, 64), tmp_path / "x.edgeae", recipe="best")
@@ -163,14 +163,14 @@ def test_calibrations_find_other_ranges(exported):
 
 @pytest.fixture
 def choose(digits, monkeypatch):
-    """A function that has the workshop choose among recipes of given errors, and what it noted."""
-    workshop = Workshop(digits.source, Options())
+    """A function that has the builder choose among recipes of given errors, and what it noted."""
+    builder = ArtifactBuilder(digits.source, Options())
     made = []
 
     def choose(errors, limit=0.01, *, spoiled=()):
         limits = {**DEFAULT_LIMITS, "int8": Limits(limit, 0.0, 0.0)}
-        workshop.options = replace(workshop.options, limits=limits)
-        template = workshop.make("decoder", "float32", "onnx").artifact
+        builder.options = replace(builder.options, limits=limits)
+        template = builder.make("decoder", "float32", "onnx").artifact
 
         def judge(role, precision, file_format, content, recipe=None, trials=()):
             made.append(recipe.name)
@@ -178,11 +178,11 @@ def choose(digits, monkeypatch):
                 raise EngineError(f"litert cannot load the {role}")
             fidelity = structs.replace(template.fidelity, error_median=errors[recipe.name])
             artifact = structs.replace(template, recipe=recipe, fidelity=fidelity)
-            return Judged(artifact, b"", limits["int8"].violations(fidelity), {})
+            return Candidate(artifact, b"", limits["int8"].violations(fidelity), {})
 
-        monkeypatch.setattr(workshop, "_quantized", lambda *rest: b"")
-        monkeypatch.setattr(workshop, "_judge", judge)
-        recipe, trials = workshop._choose("int8", "tflite")
+        monkeypatch.setattr(builder, "_quantized", lambda *rest: b"")
+        monkeypatch.setattr(builder, "_judge", judge)
+        recipe, trials = builder._choose("int8", "tflite")
         return recipe.name, [(t.recipe, t.error_median) for t in trials]
 
     return choose

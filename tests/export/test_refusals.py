@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import edgeae_export
 from edgeae_export import Limits
-from edgeae_export._artifacts import Options, Workshop
+from edgeae_export._artifacts import ArtifactBuilder, Options
 from edgeae_export._cli import fidelity_table
 from edgeae_export._config import ExportConfig
 from edgeae_export._export import options_of
@@ -93,8 +93,10 @@ def test_the_options_set_the_limits_of_what_is_quantized_alone():
 
 def test_the_figures_of_the_table_are_those_of_the_files_by_hand(digits, run, keras_says):
     """False alarms "at float's" above all: the float model's threshold on the quantized model's errors."""
-    workshop = Workshop(digits.source, Options(formats=("onnx",), precisions=("int8",), recipe="per-tensor"))
-    judged = workshop.make("scorer", "int8", "onnx")
+    builder = ArtifactBuilder(
+        digits.source, Options(formats=("onnx",), precisions=("int8",), recipe="per-tensor")
+    )
+    judged = builder.make("scorer", "int8", "onnx")
     held_out = digits.source.rows[len(digits.source.rows) // 2 :]
     right = keras_says(digits.source, held_out)
     import onnxruntime
@@ -130,7 +132,7 @@ def with_rows(source, rows):
 def test_rows_that_are_all_the_same_are_refused(digits, value):
     rows = np.full((60, 8, 8), value)
     with pytest.raises(DataError, match=r"^the calibration rows are all the same; pass real, varied rows$"):
-        Workshop(with_rows(digits.source, rows), Options())
+        ArtifactBuilder(with_rows(digits.source, rows), Options())
 
 
 def test_one_row_over_and_over_is_refused_on_the_command_line(export, digits, tmp_path):
@@ -159,17 +161,17 @@ def noise(rows):
 def test_rows_that_the_model_does_not_know_at_all_are_refused(digits, make):
     rows = make(digits.source.rows)
     with pytest.raises(DataError, match=UNKNOWN):
-        Workshop(with_rows(digits.source, rows), Options())
+        ArtifactBuilder(with_rows(digits.source, rows), Options())
 
 
 def test_rows_that_it_hardly_knows_are_warned_of(digits):
     blurred = 0.63 * digits.source.rows + 0.37 * noise(digits.source.rows)
     with pytest.warns(EdgeaeWarning, match=r"^the model explains [1-9]% of the variance of the .*: they are"):
-        Workshop(with_rows(digits.source, blurred), Options())
+        ArtifactBuilder(with_rows(digits.source, blurred), Options())
 
 
 def test_real_rows_are_not_warned_of(digits):
-    Workshop(digits.source, Options())  # a warning would be an error here
+    ArtifactBuilder(digits.source, Options())  # a warning would be an error here
 
 
 def test_the_refusal_is_a_line_on_the_command_line(export, digits, tmp_path):
@@ -212,8 +214,8 @@ def test_too_few_rows_are_refused_anomalies_not_counted(digits, tmp_path):
 
 def test_a_calibration_takes_no_more_than_it_needs_and_no_row_that_judges(digits):
     rows = np.concatenate([digits.rows] * 2)
-    workshop = Workshop(with_rows(digits.source, rows), Options())
-    assert len(workshop.calibration.scaled) == 1024
-    np.testing.assert_array_equal(workshop.rows, rows[len(rows) // 2 :])
-    few = Workshop(replace(digits.source, rows=digits.rows[:100]), Options())
+    builder = ArtifactBuilder(with_rows(digits.source, rows), Options())
+    assert len(builder.calibration.scaled) == 1024
+    np.testing.assert_array_equal(builder.rows, rows[len(rows) // 2 :])
+    few = ArtifactBuilder(replace(digits.source, rows=digits.rows[:100]), Options())
     assert (len(few.calibration.scaled), len(few.rows)) == (50, 50)

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 
 from edgeae import TrainConfig, load_data, train
 from edgeae_export import export
-from edgeae_export._artifacts import Options, Workshop
+from edgeae_export._artifacts import ArtifactBuilder, Options
 from edgeae_export._export import open_source
 from edgeae_export._recipes import AUTO, BY_NAME_ONLY
 from edgeae_runtime import Scaler
@@ -46,16 +46,16 @@ def make_candidates(kind: str, folder: str | Path) -> None:
     `make` is called before.
     """
     folder = Path(folder)
-    workshop = Workshop(open_source(folder / f"{kind}.run", None), Options())
+    builder = ArtifactBuilder(open_source(folder / f"{kind}.run", None), Options())
     out = folder / f"{kind}.candidates"
     out.mkdir()
-    np.save(out / "rows.npy", workshop.rows)
-    np.savez(out / "keras.npz", error=workshop.reference.error, embedding=workshop.reference.embedding)
+    np.save(out / "rows.npy", builder.rows)
+    np.savez(out / "keras.npz", error=builder.reference.error, embedding=builder.reference.embedding)
     for table in (AUTO, BY_NAME_ONLY):
         for (file_format, precision), recipes in table.items():
             for recipe in recipes:
                 name = f"{recipe.name}.{precision}.{file_format}"
-                (out / name).write_bytes(workshop._quantized("scorer", file_format, recipe))
+                (out / name).write_bytes(builder._quantized("scorer", file_format, recipe))
 
 
 def make(kind: str, folder: str | Path) -> None:

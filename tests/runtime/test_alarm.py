@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeae_runtime import Alarm, DataError
-from edgeae_runtime._alarm import Votes
+from edgeae_runtime._alarm import AlarmState
 
 LIMIT = 10.0
 unhurried = settings(deadline=None)
@@ -25,9 +25,9 @@ TABLE = {
 @pytest.mark.parametrize("name", TABLE)
 def test_an_alarm_is_on_when_the_table_says(name) -> None:
     alarm, errors, expected = TABLE[name]
-    votes = Votes()
+    state = AlarmState()
     found = [
-        votes.count(alarm, float(error), LIMIT, float(second)) for second, error in enumerate(errors.split())
+        state.count(alarm, float(error), LIMIT, float(second)) for second, error in enumerate(errors.split())
     ]
     assert " ".join("!" if on else "." for on in found) == expected
 
@@ -66,25 +66,25 @@ errors = st.lists(st.sampled_from([1.0, 5.0, 6.0, 9.0, 9.5, 10.0, 11.0, 12.0, fl
 def test_an_alarm_follows_its_rules(alarm, errors, data) -> None:
     steps = data.draw(st.lists(st.integers(1, 4), min_size=len(errors), max_size=len(errors)))
     times = [float(sum(steps[: i + 1])) for i in range(len(steps))]
-    votes = Votes()
+    state = AlarmState()
     found = []
     for error, time in zip(errors, times, strict=True):
-        found.append(votes.count(alarm, error, LIMIT, time))
-        votes = msgspec.json.decode(msgspec.json.encode(votes), type=Votes)  # as over a restart
+        found.append(state.count(alarm, error, LIMIT, time))
+        state = msgspec.json.decode(msgspec.json.encode(state), type=AlarmState)  # as over a restart
     assert found == reference(alarm, errors, times)
 
 
 @unhurried
 @given(errors)
 def test_as_it_stands_an_alarm_is_on_while_the_last_window_is_an_anomaly(errors) -> None:
-    votes = Votes()
-    assert [votes.count(Alarm(), e, LIMIT, 0.0) for e in errors] == [e > LIMIT for e in errors]
+    state = AlarmState()
+    assert [state.count(Alarm(), e, LIMIT, 0.0) for e in errors] == [e > LIMIT for e in errors]
 
 
 def test_a_clock_that_is_set_back_does_not_silence_the_alarm() -> None:
-    votes, alarm = Votes(), Alarm(refractory=60)
-    assert [votes.count(alarm, e, LIMIT, t) for e, t in [(11, 1000), (9, 1001), (11, 1002)]] == [1, 0, 0]
-    assert votes.count(alarm, 11, LIMIT, 5.0)
+    state, alarm = AlarmState(), Alarm(refractory=60)
+    assert [state.count(alarm, e, LIMIT, t) for e, t in [(11, 1000), (9, 1001), (11, 1002)]] == [1, 0, 0]
+    assert state.count(alarm, 11, LIMIT, 5.0)
 
 
 @pytest.mark.parametrize(

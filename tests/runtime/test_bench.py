@@ -20,9 +20,9 @@ from edgeae_runtime._bench import (
     Report,
     Timing,
     advise,
+    caveats,
     cold_starts,
     describe,
-    doubts,
     interleave,
     percentiles,
     ratio,
@@ -184,7 +184,7 @@ def test_nothing_takes_no_time():
 
 
 def test_a_calm_machine_raises_no_doubt():
-    assert doubts(CALM, CALM) == []
+    assert caveats(CALM, CALM) == []
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_calm_machine_raises_no_doubt():
     ],
 )
 def test_what_makes_figures_doubtful_is_told(before, after, expected):
-    assert doubts(CALM | before, CALM | after) == [expected]
+    assert caveats(CALM | before, CALM | after) == [expected]
 
 
 def test_sysfs_is_read_and_what_is_not_there_is_not_told(tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgeae_runtime
-from edgeae_runtime._clock import LATE, NEAR, RANGES, REPEATS, Numbers, Ticks
+from edgeae_runtime._clock import LATE, MOST_RANGES, MOST_REPEATS, RESTART_GAP, Numbers, StreamClock
 from edgeae_runtime._intake import Intake
 from edgeae_runtime._service import Log, new_metrics
 
@@ -137,20 +137,20 @@ def test_every_nth_number_may_be_wrong(odd) -> None:
         numbers = Numbers()
         taken = [numbers.take(wrong.get(i, i), is_later=False) for i in range(1000)]
         assert taken.count(None) <= LOST, every
-        assert len(numbers.ranges) <= RANGES
+        assert len(numbers.ranges) <= MOST_RANGES
 
 
 @pytest.mark.parametrize("odd", TIMES)
 def test_every_nth_time_may_be_wrong(odd) -> None:
     for every in range(2, 51):
         wrong = {i: TIMES[odd](i) for i in range(10, 1000) if i % every == every - 1}
-        ticks = Ticks()
+        clock = StreamClock()
         values = [wrong.get(i, START + i) for i in range(1000)]
         times = [
             datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(value, UTC)
             for value in values
         ]
-        assert [ticks.take(time) for time in times].count(LATE) <= LOST, every
+        assert [clock.take(time) for time in times].count(LATE) <= LOST, every
 
 
 # --- what is true after all ----------------------------------------------------------------------
@@ -297,7 +297,10 @@ def test_readings_sent_again_are_known_however_many_were_lost_between(stretches,
 
 def test_a_long_jump_counts_as_a_loss_once_the_next_agrees() -> None:
     numbers = Numbers()
-    assert [numbers.take(n, is_later=False) for n in (1, 2, 2 + NEAR + 2, 2 + NEAR + 3, 2 + NEAR + 4)] == [
+    assert [
+        numbers.take(n, is_later=False)
+        for n in (1, 2, 2 + RESTART_GAP + 2, 2 + RESTART_GAP + 3, 2 + RESTART_GAP + 4)
+    ] == [
         0,
         0,
         0,
@@ -310,5 +313,5 @@ def test_a_number_below_that_repeats_for_long_is_believed() -> None:
     numbers = Numbers()
     for number in range(500):
         numbers.take(number, is_later=False)
-    said = [numbers.take(7, is_later=False) for _ in range(REPEATS + 1)]
-    assert said == [None] * REPEATS + [0]
+    said = [numbers.take(7, is_later=False) for _ in range(MOST_REPEATS + 1)]
+    assert said == [None] * MOST_REPEATS + [0]

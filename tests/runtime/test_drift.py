@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeae_runtime import DataError, Drift
-from edgeae_runtime._alarm import Shares
+from edgeae_runtime._alarm import DriftState
 
 NORMAL = {"0.5": 1.0, "0.9": 2.0}
 
@@ -30,8 +30,8 @@ def pump(count, seed, drift=0.0) -> np.ndarray:
     return np.float32(table + np.array([drift, 0, 0, 0, 0, 0]))
 
 
-def said(shares, drift, errors) -> list[str | None]:
-    return [shares.count(drift, error, NORMAL) for error in errors]
+def said(state, drift, errors) -> list[str | None]:
+    return [state.count(drift, error, NORMAL) for error in errors]
 
 
 def test_normal_operation_is_no_drift(ae) -> None:
@@ -66,15 +66,15 @@ def test_a_machine_at_rest_has_low_errors_and_is_said_too(exact) -> None:
 
 
 def test_nothing_is_said_before_the_memory_is_full() -> None:
-    words = said(Shares(), Drift(memory=100), [9.0] * 300)
+    words = said(DriftState(), Drift(memory=100), [9.0] * 300)
     assert words[:99] == [None] * 99
     assert all(words[99:])
 
 
 def test_what_was_said_holds_until_it_is_well_over() -> None:
-    shares, drift = Shares(), Drift(memory=100)
-    said(shares, drift, [9.0] * 300)
-    quieter = said(shares, drift, [9.0, 1.0] * 300 + [9.0, 1.0, 1.0, 1.0, 1.0, 1.0] * 100)
+    state, drift = DriftState(), Drift(memory=100)
+    said(state, drift, [9.0] * 300)
+    quieter = said(state, drift, [9.0, 1.0] * 300 + [9.0, 1.0, 1.0, 1.0, 1.0, 1.0] * 100)
     assert all(quieter[:600])  # half of the windows
     assert quieter[-1] is None
     assert sum(a is None and b is not None for a, b in pairwise(quieter)) == 0
@@ -83,16 +83,16 @@ def test_what_was_said_holds_until_it_is_well_over() -> None:
 def test_errors_at_the_normal_quantiles_are_normal() -> None:
     errors = np.random.default_rng(0).exponential(1 / np.log(2), 20_000)
     quantiles = {"0.5": 1.0, "0.9": float(np.log(10) / np.log(2))}
-    shares = Shares()
-    found = {shares.count(Drift(memory=300), float(error), quantiles) for error in errors}
+    state = DriftState()
+    found = {state.count(Drift(memory=300), float(error), quantiles) for error in errors}
     assert found == {None}
-    assert shares.high == pytest.approx(0.1, abs=0.05)
-    assert shares.some == pytest.approx(2**-0.5, abs=0.08)  # P(error > median / 2)
+    assert state.high == pytest.approx(0.1, abs=0.05)
+    assert state.some == pytest.approx(2**-0.5, abs=0.08)  # P(error > median / 2)
 
 
 def test_a_model_without_errors_is_no_drift() -> None:
-    shares = Shares()
-    assert {shares.count(Drift(memory=10), 0.0, {"0.5": 0.0, "0.9": 0.0}) for _ in range(100)} == {None}
+    state = DriftState()
+    assert {state.count(Drift(memory=10), 0.0, {"0.5": 0.0, "0.9": 0.0}) for _ in range(100)} == {None}
 
 
 def test_the_monitor_can_be_left_out(exact) -> None:

@@ -13,7 +13,7 @@ import edgeae_runtime
 from edgeae_runtime import _silence
 from edgeae_runtime._intake import Intake
 from edgeae_runtime._service import Log, new_metrics
-from edgeae_runtime._silence import DEFAULT_SECONDS, LEAST_SECONDS, STEPS, Silence
+from edgeae_runtime._silence import DEFAULT_SECONDS, LEAST_SECONDS, SILENT_STEPS, Silence
 
 EDGEAE = Path(sys.executable).with_name("edgeae")
 NAMES = ["temperature", "pressure", "vibration", "voltage", "current", "speed"]
@@ -73,7 +73,7 @@ def listener(ae, monkeypatch) -> Listener:
 def test_a_dead_sensor_is_named_after_ten_readings_and_when_it_is_back(listener, gone) -> None:
     for _ in range(30):
         listener.take()
-    for _ in range(STEPS - 1):
+    for _ in range(SILENT_STEPS - 1):
         listener.take(speed=gone)
     assert listener.said() == []
     assert listener.metrics["stale"] == 0
@@ -111,7 +111,7 @@ def test_a_value_missing_now_and_then_is_not_told(listener) -> None:
 def test_silence_is_told_after_ten_usual_steps(listener, step, is_timed) -> None:
     for i in range(30):
         listener.take(after=step, time=START + i * step if is_timed else None)
-    limit = max(LEAST_SECONDS, STEPS * step)
+    limit = max(LEAST_SECONDS, SILENT_STEPS * step)
     assert (listener.said() == []) is (step < DEFAULT_SECONDS)  # until the step is known
     listener.wait(limit - 0.5)
     assert listener.said() == []

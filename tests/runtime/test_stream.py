@@ -15,7 +15,7 @@ from packages import in_ci
 
 import edgeae_runtime
 from edgeae_runtime import Alarm, DataError, Drift, StreamResult, _stream
-from edgeae_runtime._clock import LATE_RUN, USUAL_STEPS
+from edgeae_runtime._clock import LATE_RUN, LIVE_MEDIAN_STEPS
 from edgeae_runtime._samples import sample_batches
 
 MACHINE = Path(__file__).parents[2].parent / "shared" / "data" / "machine_temperature.csv"
@@ -164,9 +164,9 @@ READING = [60.0, 101_000.0, 0.005, -99.5, 3.5, 2850.0]
     ],
     ids=["tuple", "float64", "float32", "two dimensions", "list of numpy numbers", "objects"],
 )
-@pytest.mark.parametrize("small", [0, _stream.SMALL])
+@pytest.mark.parametrize("small", [0, _stream.LIST_PATH_MAX_VALUES])
 def test_lists_tuples_and_arrays_say_the_same(ae, sample, small, monkeypatch) -> None:
-    monkeypatch.setattr(_stream, "SMALL", small)  # arrays of more values go another way
+    monkeypatch.setattr(_stream, "LIST_PATH_MAX_VALUES", small)  # arrays of more values go another way
     assert ae.stream().push(sample).error == ae.stream().push(READING).error
 
 
@@ -212,9 +212,9 @@ def test_a_missing_value_interrupts_the_window(series, missing) -> None:
 
 
 @pytest.mark.parametrize("missing", [np.array([1, math.nan]), np.array([1e39, 1]), None, [None, None]])
-@pytest.mark.parametrize("small", [0, _stream.SMALL])
+@pytest.mark.parametrize("small", [0, _stream.LIST_PATH_MAX_VALUES])
 def test_arrays_and_whole_samples_may_be_missing_too(series, missing, small, monkeypatch) -> None:
-    monkeypatch.setattr(_stream, "SMALL", small)
+    monkeypatch.setattr(_stream, "LIST_PATH_MAX_VALUES", small)
     stream = series(3).stream()
     assert len(push_all(stream, [[1.0, 2.0]] * 2 + [missing, missing] + [[1.0, 2.0]] * 2)) == 0
     assert (stream.missing, stream.interruptions) == (2, 1)
@@ -273,8 +273,8 @@ def test_the_usual_step_may_be_given(series) -> None:
 def test_another_rate_is_the_usual_one_after_a_while(series) -> None:
     minutes = [*range(200), *range(201, 801, 2)]
     found, stream = timed(series, minutes)
-    assert found == [*range(2, 200), *range(200 + USUAL_STEPS + 1, 500)]
-    assert stream.interruptions == USUAL_STEPS
+    assert found == [*range(2, 200), *range(200 + LIVE_MEDIAN_STEPS + 1, 500)]
+    assert stream.interruptions == LIVE_MEDIAN_STEPS
     assert timed(series, minutes, step=60)[0] == [*range(2, 200)]
 
 

@@ -12,7 +12,7 @@ from edgeae_runtime import DataError, Input, windows
 from edgeae_runtime._csv import Piece, is_time, parse_time
 from edgeae_runtime._errors import EdgeaeWarning
 from edgeae_runtime._samples import apply, sample_batches
-from edgeae_runtime._windows import USUAL_STEPS, Clock, slide
+from edgeae_runtime._windows import FILE_MEDIAN_STEPS, Clock, slide
 
 unhurried = settings(deadline=None)
 
@@ -93,7 +93,7 @@ def test_however_a_series_is_cut_into_pieces_its_windows_are_the_same(data) -> N
 @settings(deadline=None, max_examples=15)
 @given(st.data())
 def test_pieces_longer_than_the_first_steps_give_the_same_too(data) -> None:
-    count = USUAL_STEPS + data.draw(st.integers(2, 500))
+    count = FILE_MEDIAN_STEPS + data.draw(st.integers(2, 500))
     gap = data.draw(st.integers(1, count - 1))
     times = minutes([9 if i == gap else 1 for i in range(1, count)])
     rows = np.arange(count).reshape(-1, 1)

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as st_np
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from edgeae._data import fit_scaler, load_data, split
+from edgeae._data import fit_scaler, hold_out, load_data
 from edgeae_runtime import DataError
 from edgeae_runtime._errors import EdgeaeWarning
 
@@ -62,16 +62,16 @@ def test_every_row_is_either_trained_on_or_held_out(count, share, seed):
     held_out = round(count * share)
     if held_out in (0, count):
         with pytest.raises(DataError):
-            split(rows, share, seed)
+            hold_out(rows, share, seed)
         return
-    train, held = split(rows, share, seed)
+    train, held = hold_out(rows, share, seed)
     assert (len(train), len(held)) == (count - held_out, held_out)
     np.testing.assert_array_equal(np.sort(np.concatenate([train, held]), axis=0), rows)
 
 
 def test_the_seed_alone_decides_which_rows_are_held_out():
     rows = np.arange(100).reshape(50, 2)
-    once, again, other = (split(rows, 0.2, seed)[1] for seed in (1, 1, 2))
+    once, again, other = (hold_out(rows, 0.2, seed)[1] for seed in (1, 1, 2))
     np.testing.assert_array_equal(once, again)
     assert set(once[:, 0]) != set(other[:, 0])
     assert set(once[:, 0]) != set(rows[:10, 0])  # neither the first nor
@@ -82,7 +82,7 @@ def test_too_few_rows_for_two_parts_are_told():
     with pytest.raises(
         DataError, match=r"^4 rows with a validation split of 0\.1 leave 0 held out and 4 for training; "
     ):
-        split(np.zeros((4, 2)), 0.1, 0)
+        hold_out(np.zeros((4, 2)), 0.1, 0)
 
 
 # --- fit_scaler ----------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from sklearn.preprocessing import MinMaxScaler
 
 import edgeae._train
 from edgeae import TrainConfig, train
-from edgeae._batches import VALIDATION, Batches
+from edgeae._batches import VALIDATION_EPOCH, Batches
 from edgeae._cli import train as command
 from edgeae._config import Arch, Loss, NoiseKind, Objective, SettingsError, Sparsity, complete
-from edgeae._data import ScalerKind, split
+from edgeae._data import ScalerKind, hold_out
 from edgeae._dataset import Data
 from edgeae._train import TrainingError
 from edgeae_export._source import load_run
@@ -77,7 +77,7 @@ def plain_keras(rows, held_out, hidden, latent, epochs, batch_size, seed):
 
 def test_it_is_the_same_model_as_ten_lines_of_plain_keras(digits):
     trained = train(digits, TrainConfig(hidden=(32,), latent=8, epochs=5, batch_size=32, seed=5))
-    rows, held_out = split(digits.values, 0.1, 5)
+    rows, held_out = hold_out(digits.values, 0.1, 5)
     np.testing.assert_array_equal(held_out, trained.held_out)
     weights, plain = plain_keras(rows, held_out, 32, 8, epochs=5, batch_size=32, seed=5)
     assert plain < 0.7 * np.mean(np.var(scaled_by_hand(trained, held_out), axis=0))  # it has learned too
@@ -91,7 +91,7 @@ def test_fashion_mnist_is_learned_as_by_plain_keras(fashion_mnist):
     images = fashion_mnist[0][:12_000]
     trained = train(Data(images, None), TrainConfig(hidden=(128,), latent=32, epochs=10))
     held_out = trained.held_out
-    rows, _ = split(images, 0.1, 0)
+    rows, _ = hold_out(images, 0.1, 0)
     _, plain = plain_keras(np.float32(rows), np.float32(held_out), 128, 32, epochs=10, batch_size=128, seed=0)
     assert losses_by_hand(trained, held_out)["mse"] == pytest.approx(plain, rel=0.005)
     assert plain < 0.02  # it has learned too
@@ -134,7 +134,7 @@ def test_noise_is_put_on_what_is_read_and_not_on_what_is_wanted():
     assert set(np.unique(given[hit])) == {rows.min(), rows.max()}
     for epoch, same in ((0, True), (1, False)):
         assert np.array_equal(noisy("masking", epoch)[0], noisy("masking")[0]) == same
-    np.testing.assert_array_equal(noisy("masking", VALIDATION)[1], rows)
+    np.testing.assert_array_equal(noisy("masking", VALIDATION_EPOCH)[1], rows)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(digits):

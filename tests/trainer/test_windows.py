@@ -14,8 +14,8 @@ from packages import in_ci
 import edgeae._store
 from edgeae import TrainConfig, train
 from edgeae._blocks import BLOCK_ROWS, BLOCKS_MIXED, BlockBatches
-from edgeae._data import fit_scaler, load_data, split
-from edgeae._store import Store
+from edgeae._data import fit_scaler, hold_out, load_data
+from edgeae._store import SpillBuffer
 from edgeae_runtime import DataError, Scaler
 from edgeae_runtime._cli import main
 from edgeae_runtime._errors import EdgeaeWarning
@@ -205,7 +205,7 @@ def test_no_reading_is_in_both_parts_and_the_last_are_held_out(
     offsets = np.repeat(np.arange(len(data.segments)), [sum(map(len, file)) for file in data.segments])
     numbered = data.values + 1000 * offsets[:, np.newaxis, np.newaxis]
     try:
-        train_rows, held = split(numbered, share, 0, segments=data.segments, window=window)
+        train_rows, held = hold_out(numbered, share, 0, segments=data.segments, window=window)
     except DataError as error:
         assert "both need at least one: give a longer series" in str(error)
         return
@@ -224,7 +224,7 @@ def test_no_reading_is_in_both_parts_and_the_last_are_held_out(
 
 def test_a_table_with_times_in_order_is_split_in_time_too(tmp_path):
     data = load_data(write(tmp_path / "pump.csv", minutes([1] * 9)))
-    train_rows, held = split(data.values, 0.2, 0, segments=data.segments)
+    train_rows, held = hold_out(data.values, 0.2, 0, segments=data.segments)
     np.testing.assert_array_equal(train_rows, data.values[:8])
     np.testing.assert_array_equal(held, data.values[8:])
 
@@ -232,7 +232,7 @@ def test_a_table_with_times_in_order_is_split_in_time_too(tmp_path):
 def test_a_series_too_short_for_two_parts_is_told(tmp_path):
     data = load_data(write(tmp_path / "pump.csv", minutes([1] * 9)), window=8)
     with pytest.raises(DataError) as caught:
-        split(data.values, 0.4, 0, segments=data.segments, window=8)
+        hold_out(data.values, 0.4, 0, segments=data.segments, window=8)
     assert str(caught.value) == (
         "3 windows of 8 readings, the last 40% of them held out, leave 1 held out and 0 for training that "
         "share no reading with those; both need at least one: give a longer series, or a smaller window"
@@ -272,7 +272,7 @@ def little_memory(monkeypatch):
 def test_a_store_that_spills_gives_the_same_array_and_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     pieces = [np.float32(np.random.default_rng(i).normal(size=(100, 3))) for i in range(12)]
-    array = Store().extend(pieces).finish()
+    array = SpillBuffer().extend(pieces).finish()
     np.testing.assert_array_equal(array, np.concatenate(pieces))
     assert type(array) is np.ndarray and not array.flags.owndata
     assert list(tmp_path.iterdir()) == []
@@ -286,7 +286,7 @@ def test_a_full_temporary_folder_is_told():
         with pytest.raises(
             DataError, match=r": the data do not fit into this folder \(.*\); set TMPDIR to one"
         ):
-            Store().append(np.ones((5000, 3), np.float32))
+            SpillBuffer().append(np.ones((5000, 3), np.float32))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -294,12 +294,12 @@ def test_a_full_temporary_folder_is_told():
 @pytest.mark.usefixtures("little_memory")
 def test_of_large_data_rows_from_everywhere_are_held_out():
     rows = np.arange(6000, dtype=np.float32).reshape(2000, 3)
-    train_rows, held = split(rows, 0.2, 7)
+    train_rows, held = hold_out(rows, 0.2, 7)
     assert (len(train_rows), len(held)) == (1600, 400)
     np.testing.assert_array_equal(np.sort(np.concatenate([train_rows, held]), axis=0), rows)
     assert np.ptp(np.histogram(held[:, 0], bins=8, range=(0, 6000))[0]) < 10
-    np.testing.assert_array_equal(split(rows, 0.2, 7)[1], held)
-    assert not np.array_equal(split(rows, 0.2, 8)[1], held)
+    np.testing.assert_array_equal(hold_out(rows, 0.2, 7)[1], held)
+    assert not np.array_equal(hold_out(rows, 0.2, 8)[1], held)
 
 
 def test_large_data_are_scaled_as_small_ones_are(request):
