@@ -16,8 +16,9 @@ from ._robustness import corrupt
 from ._store import is_large
 
 PREFETCHED_BATCHES = 4
+"""Batches that are prepared ahead of the network."""
 VALIDATION_EPOCH = 2**32
-"""Stands for the epoch of a validation, whose order and noise are always the same."""
+"""Epoch number that stands for a validation, whose order and noise are always the same."""
 
 
 class Batches:

@@ -13,14 +13,15 @@ from ._figures import Evaluation, are_images
 Chart: TypeAlias = dict[str, Any]
 
 MOST_POINTS = 1500
-"""Rows shown in the latent space."""
+"""Most rows shown in the latent space."""
 MOST_PIXELS = 700_000
-"""Of the small images that the latent space shows; beyond, fewer rows are shown."""
+"""Most pixels of the small images that the latent space shows; beyond, fewer rows are shown."""
 MOST_STEPS = 2500
-"""Points of a series; a longer one is shown by the largest error in each stretch."""
+"""Most points of a series; a longer one is shown by the largest error in each of so many parts."""
 BARS = 40
+"""Bars of a histogram."""
 LOG_AXIS_RATIO = 10
-"""Times the median error: where the histogram ends beyond, its axis is logarithmic."""
+"""Ratio of the largest shown error to the median above which a histogram's axis is logarithmic."""
 LOSS_NAMES = {"mse": "mean squared error", "bce": "cross-entropy", "mae": "mean absolute error"}
 
 
@@ -87,7 +88,7 @@ def robustness_charts(evaluation: Evaluation) -> dict[str, Chart]:
 
 
 def histogram_chart(outcome: Outcome, name: str) -> Chart:
-    """Draw how the errors of one subject are distributed, anomalies apart where they are known."""
+    """Draw how the errors of one model are distributed, anomalies apart where they are known."""
     errors = outcome.measured[name].errors
     figures = next(e for e in outcome.evaluation.error if e.name == name)
     top = max(figures.quantiles["0.99"], 1.05 * (figures.threshold or 0)) or 1.0
@@ -256,10 +257,10 @@ def _seconds(times: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _peaks(errors: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return which points of a long series to show: the largest of each stretch."""
-    stretch = -(-len(errors) // MOST_STEPS)
-    starts = np.arange(0, len(errors), stretch)
-    return np.array([start + int(np.argmax(errors[start : start + stretch])) for start in starts])
+    """Return which points of a long series to show: the largest of each part."""
+    part = -(-len(errors) // MOST_STEPS)
+    starts = np.arange(0, len(errors), part)
+    return np.array([start + int(np.argmax(errors[start : start + part])) for start in starts])
 
 
 def _numbers(values: Any, digits: int = 5) -> list[float | None]:

@@ -138,17 +138,17 @@ def _plain(value: Any) -> Any:
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """Return what a checkpoint was made with and the training now does without, as phrases."""
-    told = []
+    differences = []
     for name, value in wanted["settings"].items():
         before = found["settings"].get(name)
         if before != value:
-            told.append(f"{name} {_show(before)}, not {_show(value)}")
+            differences.append(f"{name} {_show(before)}, not {_show(value)}")
     if found["data"] != wanted["data"]:
-        told.append("other data")
+        differences.append("other data")
     for name, value in wanted["versions"].items():
         if found["versions"].get(name) != value:
-            told.append(f"{name} {found['versions'].get(name)}, not {value}")
-    return told
+            differences.append(f"{name} {found['versions'].get(name)}, not {value}")
+    return differences
 
 
 def _show(value: Any) -> str:

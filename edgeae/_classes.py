@@ -1,4 +1,4 @@
-"""Labels of rows, kept as small numbers while they are read."""
+"""Labels of rows, encoded as integers while they are read."""
 
 import warnings
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from edgeae_runtime._errors import EdgeaeWarning
 
 
 class LabelEncoder:
-    """The labels met so far, each with its number."""
+    """Encodes labels as integers, in the order in which they are met."""
 
     def __init__(self) -> None:
         """Start without any."""

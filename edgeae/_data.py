@@ -19,10 +19,10 @@ from ._sources import DataSource, open_parts
 from ._store import SpillBuffer, is_large, steps
 
 MOST_NAMED_COLUMNS = 5
-"""Columns that a message names before it only counts them."""
+"""Most columns that a message names; of more it gives the number."""
 LEAST_SPREAD = 1e-30
-"""In raw units: a column that spans less is constant. One over it, and over a standard deviation a hundred
-million times less, is still a float32."""
+"""Least range, in raw units, of a column that is not constant. One over it, and over a standard deviation
+a hundred million times less, is still a float32."""
 
 
 def load_data(
@@ -126,7 +126,7 @@ def fit_scaler(
     counts as often as it is in a window. Images (two axes or more) are scaled as a whole, since a pixel
     that is black in all of them has no range of its own. A constant column is centred and left unscaled,
     so that a later departure from the constant shows in raw units. Constant is also what float32, in
-    which every artifact computes, cannot tell apart or cannot stretch to a range of one.
+    which every artifact computes, cannot distinguish or cannot stretch to a range of one.
 
     Raises:
         DataError: all values are the same, so there is nothing to learn; or a range is beyond float32's.
@@ -163,7 +163,7 @@ def fit_scaler(
 def _statistics(rows: NDArray[Any], columns: int) -> tuple[NDArray[Any], ...]:
     """Return least and largest value (float32), mean and standard deviation (float64), each (columns,).
 
-    Over rows (n, …) whose last axis is that of the columns, or is not told apart; in one pass over steps
+    Over rows (n, …) whose last axis is that of the columns, or all as one column; in one pass over steps
     of a bounded size, by Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for
     computing sample variances" (1979), equation 2.1.
     """

@@ -1,4 +1,4 @@
-"""The options of ``edgeae train`` that say what is read, and a line that says what was found."""
+"""The options of ``edgeae train`` for what is read, and a line that reports what was found."""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -46,7 +46,7 @@ def read_data(
     window: int | None,
     stride: int | None,
 ) -> "Data":
-    """Read what the options of `data_options` say, and tell of windows on standard error.
+    """Read what the options of `data_options` name, and report the windows on standard error.
 
     Raises:
         DataError: as `edgeae.load_data`; or options that do not go together.

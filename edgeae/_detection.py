@@ -1,4 +1,4 @@
-"""How well an error, or any other score, tells anomalies from normal rows."""
+"""How well an error, or any other score, separates anomalies from normal rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Detected(msgspec.Struct, frozen=True, kw_only=True):
-    """How well one score tells anomalies."""
+    """How well one score separates anomalies from normal rows."""
 
     name: str
     roc_auc: float
@@ -67,7 +67,7 @@ def anomalous_rows(labels: NDArray[Any], normal: str | None) -> NDArray[np.bool_
     """Return which rows (n,) are anomalies, or None where the labels do not say.
 
     Args:
-        labels: (n,); 0 is normal and 1 anomalous unless ``normal`` says which label is normal.
+        labels: (n,); 0 is normal and 1 anomalous unless ``normal`` names the normal label.
         normal: that label.
 
     Raises:

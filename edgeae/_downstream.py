@@ -136,7 +136,7 @@ def _usefulness(
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=PROBE_STEPS))
     neighbours = KNeighborsClassifier(NEIGHBOURS if len(train) >= NEIGHBOURS else 1)
     with warnings.catch_warnings():
-        # a probe after so many steps is a fair one; fewer distinct rows than clusters says itself in ARI
+        # a probe after so many steps is a fair one; fewer distinct rows than clusters show in ARI
         warnings.simplefilter("ignore", ConvergenceWarning)
         probe.fit(values[train], labels[train])
         neighbours.fit(values[train], labels[train])

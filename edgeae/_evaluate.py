@@ -184,7 +184,7 @@ def _shaped(rows: NDArray[Any], opened: Opened, what: str) -> NDArray[Any]:
 
 
 def _truth(samples: Samples, normal: str | None) -> Truth | None:
-    """Return which rows are anomalies, or None where nothing says so."""
+    """Return which rows are anomalies, or None where that is not known."""
     labels = samples.labels
     if samples.periods is not None:
         if samples.timestamps is None:

@@ -16,7 +16,7 @@ BINS = 40
 
 
 class ErrorFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """The reconstruction error of one subject over all rows."""
+    """The reconstruction error of one evaluated model over all rows."""
 
     name: str
     mse: float
@@ -63,7 +63,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     downstream: Downstream | None = None
     """With labels."""
     detection: tuple[Detected, ...] = ()
-    """With labels that tell normal from anomalous."""
+    """Given labels of normal and anomalous rows."""
     kl: tuple[float, ...] | None = None
     """Of a variational run: the KL term of each value of the code, in nats, averaged over the rows."""
 

@@ -31,13 +31,8 @@ def read_images(paths: Sequence[Path]) -> Iterator[NDArray[Any]]:
     first: tuple[Path, tuple[int, int]] | None = None
     for path in paths:
         with _opened(path) as image:
-            modes.add(
-                "grey"
-                if image.mode in (*_GREY8_MODES, "LA")
-                else "deep"
-                if image.mode in _GREY16_MODES
-                else "colour"
-            )
+            is_grey, is_deep = image.mode in (*_GREY8_MODES, "LA"), image.mode in _GREY16_MODES
+            modes.add("grey" if is_grey else "deep" if is_deep else "colour")
             first = first or (path, image.size)
             if image.size != first[1]:
                 raise DataError(

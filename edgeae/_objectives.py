@@ -29,7 +29,7 @@ from edgeae_runtime._manifest import Floats
 from ._config import Loss, TrainConfig
 
 NEIGHBOURS = 5
-"""Of each sample in its batch, in the graph whose Laplacian is used."""
+"""Nearest neighbours of a sample within its batch, in the graph whose Laplacian is used."""
 EXPLAINED_SHARE = 0.75
 """Share of the data's variance that a variational decoder is taken to explain."""
 EPSILON = 1e-7

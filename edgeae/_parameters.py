@@ -15,7 +15,7 @@ from ._config import SettingsError, TrainConfig
 from ._dataset import Data
 
 LEAST_BATCHES = 4
-"""In an epoch: of few rows, a batch is made smaller so that an epoch is more than one step."""
+"""Least batches in an epoch: of few rows, a batch is made smaller so that an epoch is more than one step."""
 
 DEPRECATED = "deprecated"
 """The default of a parameter's old name: scikit-learn's own way, which `get_params` and `clone` bear with."""

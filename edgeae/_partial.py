@@ -18,7 +18,7 @@ def check_checkpoint(path: Path, *, resume: bool, force: bool) -> None:
     """Refuse to train over the checkpoint of an unfinished training; delete it where that is forced.
 
     Raises:
-        ResumeError: there is one, and neither ``resume`` nor ``force`` says what to do with it.
+        ResumeError: there is one, and neither ``resume`` nor ``force`` is set.
     """
     if resume or not path.exists():
         return

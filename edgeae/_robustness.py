@@ -17,7 +17,7 @@ LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
-    """How one subject bears one kind of noise."""
+    """How one evaluated model bears one kind of noise."""
 
     name: str
     noise: NoiseKind

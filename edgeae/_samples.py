@@ -121,7 +121,7 @@ def read_samples(
     if shape.window is None:
         return samples
     samples = replace(samples, timestamps=found.timestamps, series=True, overlap=_overlap(shape))
-    if label_column is not None and normal is not None:  # else what is normal was guessed, and told so
+    if label_column is not None and normal is not None:  # else what is normal was guessed, with a warning
         starts = np.concatenate([np.asarray(r) for r in (found.segments or ((),))[0]])
         samples = replace(samples, labels=_window_labels(data, shape, label_column, normal, starts))
     if samples.timestamps is None or len(samples.timestamps) < 2:

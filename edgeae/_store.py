@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from edgeae_runtime import DataError
 
 MOST_IN_MEMORY = 2**27
-"""Bytes of an array beyond which it is kept in a file. Scaling and Keras each copy what is in memory."""
+"""Bytes of an array beyond which it is kept in a file: scaling and Keras each copy what is in memory."""
 STEP_BYTES = 2**24
 """Bytes that are worked on at once."""
 
 
 def is_large(array: NDArray[Any]) -> bool:
-    """Tell whether copies of an array should not be made in memory; of a view, all windows count."""
+    """Return whether copies of an array should not be made in memory; of a view, all windows count."""
     return array.nbytes > MOST_IN_MEMORY
 
 

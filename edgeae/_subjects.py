@@ -29,7 +29,7 @@ Reconstruct: TypeAlias = Callable[[NDArray[Any]], tuple[Floats, NDArray[Any], Fl
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Something that reconstructs its input."""
+    """A model that is evaluated: of a run, an artifact, or a baseline. It reconstructs its input."""
 
     name: str
     reconstruct: Reconstruct
@@ -39,7 +39,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a subject makes of n rows."""
+    """Codes and errors of one evaluated model for n rows."""
 
     codes: Floats
     """(n, latent size)."""
@@ -88,7 +88,7 @@ def open_subjects(path: Path, rule: Rule) -> Opened:
         kind = artifact.precision, artifact.format
         autoencoder = load(path, engine=engines[artifact.format], precision=artifact.precision)
         whole = bool(manifest.find("encoder", *kind) and manifest.find("decoder", *kind))
-        with quiet():  # LiteRT tells on its first run what it chose
+        with quiet():  # LiteRT logs on its first run what it chose
             try:
                 autoencoder.score(np.zeros((1, *manifest.input.shape), np.float32))
             except EngineError as error:

@@ -22,7 +22,7 @@ class ReportTable:
 
 
 def as_text(evaluation: Evaluation) -> str:
-    """Return everything that an evaluation says as aligned tables."""
+    """Return all figures of an evaluation as aligned tables."""
     blocks = [
         f"{table.title}\n{format_table(table.rows)}\n{textwrap.fill(table.note, TEXT_WIDTH)}"
         for table in tables(evaluation)

@@ -62,7 +62,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An artifact with its content and what the gate says of it."""
+    """An artifact with its content and its violations of the fidelity limits."""
 
     artifact: Artifact
     content: bytes

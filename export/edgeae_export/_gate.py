@@ -56,7 +56,7 @@ MICRO_LIMITS = Limits(error_median=0.05, rank_correlation=0.99, embedding_cosine
 
 @dataclass(frozen=True)
 class Reference:
-    """What the float Keras model says of some rows; everything an artifact is compared with."""
+    """Outputs of the float Keras model for some rows, with which every artifact is compared."""
 
     source: Source
     scaled: Floats

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from edgeae_runtime._manifest import Floats
 
 LEVELS = 127
-"""Of int8, on each side of zero."""
+"""Quantization levels of int8 on each side of zero."""
 SAFE_LEVELS = 64
-"""With so many any two weights may meet: 255 * (64 + 64) <= 32,767."""
+"""Levels with which any two weights may meet without saturation: 255 * (64 + 64) <= 32,767."""
 GRID_TOLERANCE = 1e-3
-"""Of a step: how near to whole steps all weights of a channel are that lie on its grid."""
+"""Distance from a whole step, in steps, up to which a weight lies on its channel's grid."""
 
 
 class Grid(NamedTuple):

@@ -80,7 +80,7 @@ def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> b
     for a state that feeds back.
 
     Args:
-        model: from `convert`, of a source whose weights are rounded as the recipe says.
+        model: from `convert`, of a source whose weights are rounded as the recipe defines.
         role: of the model.
         calibration: rows for the model's input, (n, *shape).
         recipe: how.

@@ -24,7 +24,7 @@ DAMPING = 0.01
 """Share of the mean diagonal that is added to it; keeps the inverse sane where inputs are always zero."""
 
 MOST_PATCHES = 20_000
-"""Positions of a convolution that are looked at; more add nothing."""
+"""Most positions of a convolution that are sampled; more add nothing."""
 
 _FORWARD_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D)
 CONVOLUTIONS = (*_FORWARD_CONVOLUTIONS, keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose)

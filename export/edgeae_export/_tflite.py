@@ -82,7 +82,7 @@ def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> b
     ranges are taken at run time and outputs left in float; with float ends these layers compute in float.
 
     Args:
-        model: from `convert`, of a source whose weights are rounded as the recipe says.
+        model: from `convert`, of a source whose weights are rounded as the recipe defines.
         role: of the model.
         calibration: rows for the model's input, (n, *shape).
         recipe: how.

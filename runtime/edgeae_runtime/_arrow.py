@@ -18,16 +18,16 @@ from ._csv import (
     PIECE_VALUES,
     Piece,
     choose,
+    column_roles,
     is_time,
     not_finite,
     parse_times,
-    tell_apart,
 )
 from ._errors import DataError
 
 
 class ArrowTable:
-    """A table whose columns are told apart, and whose rows come in pieces."""
+    """A table with known roles of its columns, and whose rows come in pieces."""
 
     def __init__(
         self, source: Any, columns: Sequence[str] | None, *, label: str | None, series: bool, where: str
@@ -53,7 +53,7 @@ class ArrowTable:
         features = choose(where, header, columns, label)
         kinds = {name: self._kind(name, schema.field(name).type) for name in header if name != label}
         self.label = label
-        self.features, self.time = tell_apart(where, features, kinds, series=series)
+        self.features, self.time = column_roles(where, features, kinds, series=series)
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the rows in order; a `DataError` names the first row that is wrong."""

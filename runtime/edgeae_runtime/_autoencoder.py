@@ -28,7 +28,7 @@ Kind = TypeVar("Kind", bound=np.generic)
 
 
 class Detection(NamedTuple):
-    """What `Detector.detect` says of n samples (or of one: then without the first axis)."""
+    """What `Detector.detect` returns for n samples (or for one: then without the first axis)."""
 
     error: Floats
     """Reconstruction errors, (n,); infinite where they overflow."""
@@ -219,7 +219,7 @@ class Detector:
         step: float | None = None,
         state: bytes | None = None,
     ) -> "Stream":
-        """Return a `Stream`, which takes one sample at a time and tells of each window.
+        """Return a `Stream`, which takes one sample at a time and returns a result for each window.
 
         Args:
             threshold: instead of the artifact's own; a `Threshold` brings its quantiles for the drift.

@@ -29,12 +29,17 @@ Peers: TypeAlias = Callable[[Floats], Mapping[str, Callable[[], object]]]
 _Candidate: TypeAlias = tuple[str, str, int, Fidelity | None]
 
 BLOCK_SECONDS = 0.002
-"""What a candidate's calls of one round take: fewer would show its speed out of a cold cache."""
+"""Seconds of a candidate's calls in one round: fewer would show its speed out of a cold cache."""
 MOST_CALLS = 200
+"""Most calls of a candidate in one round."""
 LEAST_ROUNDS = 5
+"""Least rounds, however long they take."""
 RESAMPLES = 2000
+"""Bootstrap resamples for an interval."""
 COLD_STARTS = 3
-THROTTLE_CELSIUS = 80.0  # °C from which a Raspberry Pi slows down
+"""Cold starts of each candidate, besides a first one that fills the disk's cache."""
+THROTTLE_CELSIUS = 80.0
+"""Temperature in °C from which a Raspberry Pi slows down."""
 
 _PACKAGES = ("edgeae-runtime", "onnxruntime", "ai-edge-litert", "numpy", "tensorflow")
 _COLD = """
@@ -208,7 +213,7 @@ def bench(
         batches: numbers of rows a call.
         seconds: for all timings together, besides the cold starts.
         peers: TensorFlow's ways to do the same.
-        progress: told when the cold starts, and each number of rows, are done.
+        progress: called when the cold starts, and each number of rows, are done.
 
     Raises:
         BundleError: the bundle cannot be read.
@@ -282,8 +287,10 @@ def cold_starts(
         for found, pair in zip(runs, candidates, strict=True):
             command = [sys.executable, "-P", "-c", _COLD, str(bundle), *pair, str(time.monotonic())]
             done = subprocess.run(command, input=row.tobytes(), capture_output=True)
-            said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
-            found.append(said.splitlines()[-1] if done.returncode else list(map(float, done.stdout.split())))
+            output = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
+            found.append(
+                output.splitlines()[-1] if done.returncode else list(map(float, done.stdout.split()))
+            )
     return [_medians(found[1:]) for found in runs]  # the first fills the disk's cache
 
 
@@ -308,8 +315,8 @@ def describe(root: Path = Path("/sys")) -> dict[str, Any]:
             zones.append(int(path.read_text()) / 1000)
     throttled = None
     with suppress(OSError, ValueError, subprocess.SubprocessError):  # no Raspberry Pi, or not allowed
-        said = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, timeout=5).stdout
-        throttled = int(said.partition(b"=")[2], 16)
+        output = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, timeout=5).stdout
+        throttled = int(output.partition(b"=")[2], 16)
     return {
         "processor": _processor.make() or platform.machine(),
         "kind": _processor.kind(),

@@ -1,9 +1,9 @@
 """Many rows through a bundle: files of any size, on all cores, in bounded memory, resumable.
 
 A file is cut into units of work (see `_samples.unit_rows`), each of which becomes bytes of the result, in
-order. While a result ``NAME`` grows, ``.NAME.partial`` holds what there is of it, and ``.NAME.journal`` says
-of which run and input it is, and up to which byte it is sound: there a later run cuts it off and goes on. In
-a folder of results ``.NAME.done`` then says of which input a whole one is.
+order. While a result ``NAME`` grows, ``.NAME.partial`` holds what there is of it, and ``.NAME.journal``
+records of which run and input it is, and up to which byte it is sound: there a later run cuts it off and goes
+on. In a folder of results ``.NAME.done`` then records of which input a whole one is.
 """
 
 import fcntl
@@ -38,10 +38,11 @@ Result = TypeVar("Result")
 Command: TypeAlias = Literal["embed", "score"]
 
 FOLDER_RECORD = ".edgeae.json"
-"""In a folder of results: the `BulkRun` that they are of."""
+"""File in a folder of results with the `BulkRun` that made them."""
 SAVE_SECONDS = 1.0
-"""How much work a kill may cost, about."""
+"""Seconds between two saves: about so much work a kill may cost."""
 LOCK_SECONDS = 5.0
+"""Seconds to wait for another process that is at the same result."""
 
 
 class BulkRun(msgspec.Struct, frozen=True):
@@ -109,7 +110,7 @@ def plan(command: Command, bundle: Path, engine: Any, precision: Any, out: Path 
     try:
         installed = version(package)
     except PackageNotFoundError:
-        found._load("encoder" if command == "embed" else "scorer")  # tells what is missing
+        found._load("encoder" if command == "embed" else "scorer")  # raises for what is missing
         installed = importlib.import_module(module).__version__  # a build of another name
     versions = {"edgeae-runtime": version("edgeae-runtime"), package: installed}
     return Job(
@@ -171,7 +172,7 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], threads: int
 
 class Partial:
     def __init__(self, file: IO[bytes], out: Path, record: bytes) -> None:
-        """Cut the file off where its journal says, or at its start if that is of another record."""
+        """Cut the file off where its journal ends, or at its start if that is of another record."""
         self._file, self._journal, self._record = file, _paths(out)[1], record
         self.units, size = saved(out, record)
         if not self.units:
@@ -186,7 +187,7 @@ class Partial:
         if time.monotonic() - self._when < SAVE_SECONDS:
             return
         self._file.flush()
-        os.fsync(self._file.fileno())  # before the journal says so
+        os.fsync(self._file.fileno())  # before the journal records it
         with self._journal.open("ab") as journal:
             if not journal.tell():
                 journal.write(self._record + b"\n")
@@ -199,7 +200,7 @@ class Partial:
 def resumable(out: Path, record: bytes) -> Iterator[Partial]:
     """Yield what there is of a result file already; where the block ends well it gets its name.
 
-    ``record`` is one line that tells its run and its input from others.
+    ``record`` is one line that identifies its run and its input.
 
     Raises:
         OutputError: the file cannot be, the disk refuses a write, or another process is at it.
@@ -231,7 +232,7 @@ def resumable(out: Path, record: bytes) -> Iterator[Partial]:
 
 
 def is_done(out: Path, record: bytes) -> bool:
-    """Tell whether a result in a folder is whole, and that of this run and input.
+    """Return whether a result in a folder is whole, and that of this run and input.
 
     Raises:
         OutputError: it is that of another input, which would be lost.

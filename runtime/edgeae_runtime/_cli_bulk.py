@@ -108,7 +108,7 @@ def _run(
         check_output(out)
     ending = f".{suffix or 'csv'}" if folder else ".jsonl" if out is None else out.suffix
     if ending == ".parquet":
-        import_extra("pyarrow.parquet")  # said before any work
+        import_extra("pyarrow.parquet")  # fails before any work
     outs = [] if out is None else result_paths(data, out, ending) if folder else [out]
     pairs = list(zip(data, outs, strict=False))
     for path, result in pairs:

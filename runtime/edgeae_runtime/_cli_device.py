@@ -51,8 +51,8 @@ def tune(bundle: Path, as_json: bool, threads: int, rows: int) -> None:
         click.echo(format_table(table))
         if best:
             click.echo(f"\nauto: {best.engine} {best.precision}")
-        if said := found.about_int8():
-            click.echo(said)
+        if caveat := found.about_int8():
+            click.echo(caveat)
     if best is None:
         raise EngineError(f"{bundle}: no engine here runs any of its models right; see `edgeae verify`")
 

@@ -159,15 +159,15 @@ def watch(bundle: Path, **options: Any) -> None:
     ending = threading.Event()
     polling: threading.Thread | None = None
     # else a thread that ends, such as paho's, leaves a watch of nothing
-    threading.excepthook = lambda hook: running.tell("fail", EdgeaeError(repr(hook.exc_value)))
+    threading.excepthook = lambda hook: running.post("fail", EdgeaeError(repr(hook.exc_value)))
     try:
         if options["mqtt"] is not None and spool is not None:
             from ._mqtt import Mqtt
 
-            running.link = Mqtt(options, f"edgeae-{spool.client}", bundle.stem, running.tell)
+            running.link = Mqtt(options, f"edgeae-{spool.client}", bundle.stem, running.post)
             running.publishes = options["publish"] is not None
             running.link.start()
-        more = {"load": load, "threshold": threshold, "tell": running.tell, "stop": ending}
+        more = {"load": load, "threshold": threshold, "post": running.post, "stop": ending}
         more["sandbox"] = Sandbox(*choice, options["swap_seconds"], options["swap_memory"])
         polling = threading.Thread(target=poll, args=(bundle, autoencoder, seen), kwargs=more, daemon=True)
         polling.start()
@@ -234,10 +234,10 @@ def _read(
             pipe = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
             source = read_lines(pipe, None, None, ending, limit)
         for lines in source:
-            running.tell("lines", lines)
-        running.tell("finish")
+            running.post("lines", lines)
+        running.post("finish")
     except OSError as error:
-        running.tell("fail", EdgeaeError(f"{path or 'standard input'}: cannot be read ({error.strerror})"))
+        running.post("fail", EdgeaeError(f"{path or 'standard input'}: cannot be read ({error.strerror})"))
 
 
 def _write(lines: bytes) -> None:

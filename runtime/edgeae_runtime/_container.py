@@ -130,7 +130,7 @@ def _check_directory(tail: bytes) -> None:
         place = tail.rfind(_END)
     end = tail[place : place + _END_BYTES]
     if place < 0 or len(end) < _END_BYTES:
-        return  # zipfile says so
+        return  # zipfile raises for it
     if _ZIP64 in tail[max(0, place - 20) : place] or int.from_bytes(end[12:16], "little") > MAX_DIRECTORY:
         raise ValueError("its zip file's directory is larger than a bundle's can be")
 

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from ._errors import DataError
 
 PIECE_VALUES = 2**18
+"""Most values of a piece that is read at once, unless `LEAST_PIECE_ROWS` are more."""
 LEAST_PIECE_ROWS = 1024
+"""Least rows of a piece that is read at once."""
 _SNIFFED_ROWS = 100
-"""Rows from which is told what a column holds."""
+"""First rows from which the type of a column is inferred."""
 _TIME_WIDTH = 48
 _FLOAT32_OVERFLOW = 2.0**128 - 2.0**103  # the least number that float32 rounds to infinity
 _ISO_LIKE = re.compile(r"(\d{4})([-/])(\d{1,2})\2(\d{1,2})(?:[T ]+(\S.*))?", re.ASCII)
@@ -41,7 +43,7 @@ class Piece:
 
 
 class Csv:
-    """A CSV with a header: its columns told apart, its rows read in pieces.
+    """A CSV with a header: the roles of its columns, its rows read in pieces.
 
     Where times are asked for, a column that holds dates or times is no feature but the time of the row.
     """
@@ -86,7 +88,7 @@ class Csv:
             rows = [row for row in rows if len(row) == len(self.header)]
             kinds = {name: _kind_of([row[i].strip() for row in rows]) for i, name in enumerate(self.header)}
             kinds.pop(label or "", None)
-            self.features, self.time = tell_apart(path, self.features, kinds, series=series)
+            self.features, self.time = column_roles(path, self.features, kinds, series=series)
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the rows in order; a `DataError` names the first row that is wrong."""
@@ -196,7 +198,7 @@ def choose(
     return tuple(name for name in chosen if name != label)
 
 
-def tell_apart(
+def column_roles(
     where: object, features: tuple[str, ...], kinds: Mapping[str, str], *, series: bool
 ) -> tuple[tuple[str, ...], str | None]:
     """Find the column of times, and take it out of the features; return both.

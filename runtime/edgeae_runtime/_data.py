@@ -1,6 +1,7 @@
 """Reading samples: CSV, Parquet, .npy, .npz and IDX files become checked arrays in raw units.
 
-What is wrong with a file is told with its place: rows are counted from 1 everywhere, lines as in an editor.
+What is wrong with a file is reported with its place: rows are counted from 1 everywhere, lines as in an
+editor.
 """
 
 import gzip
@@ -38,7 +39,7 @@ class Table(NamedTuple):
 
 
 def read(path: Path, *, columns: Sequence[str] | None = None) -> Table:
-    """Read the samples of a file, whose name tells its format.
+    """Read the samples of a file, whose name determines its format.
 
     - ``.csv``: comma-separated UTF-8 text with a header line; blank lines are skipped.
     - ``.parquet``: a column of dates is no feature.
@@ -51,7 +52,7 @@ def read(path: Path, *, columns: Sequence[str] | None = None) -> Table:
     Raises:
         DataError: the file cannot be read, or does not hold samples that are finite numbers.
     """
-    with _told(path):
+    with _named_errors(path):
         features, pieces = _open(path, columns, times=False)
         values = [piece.values for piece in pieces]
         return Table(values[0] if len(values) == 1 else np.concatenate(values), features)
@@ -63,12 +64,12 @@ def read_pieces(path: Path, *, columns: Sequence[str] | None = None, times: bool
     With ``times`` the samples are readings of a series: a column of times is then no feature, and comes with
     each piece.
     """
-    with _told(path):
+    with _named_errors(path):
         yield from _open(path, columns, times=times)[1]
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (EdgeaeError, GeneratorExit):

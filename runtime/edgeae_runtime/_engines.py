@@ -155,7 +155,7 @@ def _known(shape: Sequence[object]) -> bool:
 
 
 def _address(array: Floats) -> int:
-    """Return where an array lies in memory; its ``ctypes`` says the same, and has to be imported."""
+    """Return where an array lies in memory; its ``ctypes`` gives the same, and has to be imported."""
     address: int = array.__array_interface__["data"][0]
     return address
 
@@ -194,7 +194,7 @@ class _OnnxRuntime(Engine):
         self._outputs = list(outputs)
         self.shape = tuple(inputs[0].shape[1:])
         shapes: list[Any] = [named[name] for name in outputs]
-        if not all(map(_known, shapes)):  # then a row tells
+        if not all(map(_known, shapes)):  # then running a row shows them
             shapes = [output.shape for output in self.run(np.zeros((1, *self.shape), np.float32))]
         self.sizes = [math.prod(shape[1:]) for shape in shapes]
 
@@ -205,7 +205,7 @@ class _OnnxRuntime(Engine):
 
     def bind(self) -> _Bound:
         row = np.zeros((1, *self.shape), np.float32)
-        outputs = self.run(row)  # tells their shapes, which the model may leave open
+        outputs = self.run(row)  # shows their shapes, which the model may leave open
         binding = self._session.io_binding()
         binding.bind_input(self._input, "cpu", 0, np.float32, row.shape, _address(row))
         for name, array in zip(self._outputs, outputs, strict=True):

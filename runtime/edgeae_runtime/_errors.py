@@ -1,4 +1,4 @@
-"""What a person is told: every error that edgeae raises on purpose, a progress bar, and tables."""
+"""Messages for people: every error that edgeae raises on purpose, a progress bar, and tables."""
 
 import importlib
 import sys

@@ -2,7 +2,7 @@
 
 Work goes on beside the target ``NAME``: in a folder ``.NAME.XXXXXXXX`` with the new one in ``new``, or in a
 file ``.NAME.XXXXXXXX.SUFFIX``. Whoever is at it holds a lock on it, which ends with the process however that
-ends, so that what a killed one left can be told from what is in use.
+ends, so that what a killed one left can be distinguished from what is in use.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from pathlib import Path
 from ._errors import EdgeaeWarning, OutputError
 
 WAIT_SECONDS = 2.0
-"""For a replacement in two steps that is just between them."""
+"""Seconds to wait for a replacement in two steps that is just between them."""
 _RENAME_EXCHANGE, _AT_FDCWD = 2, -100
 
 
@@ -196,7 +196,7 @@ def _locked(make: Callable[[], str]) -> tuple[Path, int]:
 
 @contextmanager
 def _abandoned(work: Path) -> Iterator[bool]:
-    """Tell whether nobody is at it, and keep others from it meanwhile."""
+    """Return whether nobody is at it, and keep others from it meanwhile."""
     try:
         handle = os.open(work, os.O_RDONLY)
     except OSError:

@@ -1,7 +1,7 @@
 """Tables of a flatbuffer, read without trust: every offset and length is checked against the file.
 
 The encoding is that of https://flatbuffers.dev/internals: a table begins with the distance to its vtable,
-which says at what distance each field lies; strings and vectors begin with their length.
+which gives the distance at which each field lies; strings and vectors begin with their length.
 """
 
 from struct import error as StructError
@@ -21,7 +21,7 @@ class FlatFile:
         self.left = MAX_PARTS
 
     def root(self, identifier: bytes) -> "FlatTable":
-        """Return the outermost table of a file that says it is of this kind.
+        """Return the outermost table of a file with this identifier.
 
         Raises:
             ValueError: it is of another kind, or damaged.

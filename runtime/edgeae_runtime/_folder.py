@@ -30,7 +30,7 @@ from ._samples import Progress, sample_units
 
 _PROGRESS_SECONDS = 0.5  # seconds
 _BLOCK_BYTES = 2**22
-"""Of what Ray moves at once: about one unit of work, so that all workers get some."""
+"""Bytes that Ray moves at once: about one unit of work, so that all workers get some."""
 _shares: Any = None  # in a worker process: of each file, the share that has been read
 
 
@@ -162,7 +162,7 @@ def _units(
     ray, data = import_extra("ray"), import_extra("ray.data")
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if not ray.is_initialized():
-        with _native_messages_muted():  # it tells that the level was set
+        with _native_messages_muted():  # it logs that the level was set
             ray.init(log_to_driver=False, logging_level="error")
     context = data.DataContext.get_current().copy()
     context.execution_options.preserve_order = True
@@ -185,8 +185,8 @@ def _units(
         )
         try:
             for row in found.iter_rows():
-                place, read, unit, told = pickle.loads(row["row"])
-                for problem in told:
+                place, read, unit, problems = pickle.loads(row["row"])
+                for problem in problems:
                     if not isinstance(problem, EdgeaeWarning):
                         raise problem
                     warnings.warn(problem, stacklevel=2)
@@ -216,15 +216,15 @@ def _read(batch: dict[str, Any], job: Job) -> Iterator[dict[str, list[bytes]]]:
 class _RayWorker:
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._worker: Worker | None = None  # loaded where an error can be told
+        self._worker: Worker | None = None  # loaded where an error can be reported
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        place, path, read, numbered, told = pickle.loads(batch["row"][0])
+        place, path, read, numbered, problems = pickle.loads(batch["row"][0])
         result = b""
         if numbered is not None:
             try:
                 self._worker = self._worker or Worker(self._job)
                 result = self._worker(numbered[1], path, first=numbered[0] == 0)
             except EdgeaeError as error:
-                told = [error]
-        return _row(place, read, result, told)
+                problems = [error]
+        return _row(place, read, result, problems)

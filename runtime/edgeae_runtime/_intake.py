@@ -1,7 +1,7 @@
 """From lines and messages to results, and all that `edgeae watch` has to remember of it.
 
 A reading that is delivered twice is scored once. It is known by its ``seq``, by its time (to the stream it is
-late), or, where it has neither, by what the broker says of the message.
+late), or, where it has neither, by what the broker flags of the message.
 """
 
 import math
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from ._autoencoder import Autoencoder
 
 RESENT_SECONDS = 60.0
-"""So long after a connection was made, a time not after the last one is of a reading that was sent again. The
-stream alone would take a hundred such for a clock that was set back."""
+"""Seconds after a connection was made in which a time not after the last one is of a reading that was sent
+again. The stream alone would take a hundred such for a clock that was set back."""
 REMEMBERED_MESSAGES = 64
-"""Messages remembered, to know those that the broker delivers again; see `_mqtt.RECEIVE_MAXIMUM`."""
+"""Messages that are remembered, to recognize what the broker delivers again; see `_mqtt.RECEIVE_MAXIMUM`."""
 
 
 class _Kept(msgspec.Struct):
@@ -109,7 +109,7 @@ class Intake:
             self._run(*self._running, msgspec.json.encode(stream))
             self._kept = kept
         except (ValueError, LookupError, TypeError, DataError) as error:
-            self._log.tell(f"starts anew, but for the sequence number ({error})")
+            self._log.write(f"starts anew, but for the sequence number ({error})")
             stream = {**msgspec.json.decode(self._stream.state()), "sequence": sequence}
             self._run(*self._running, msgspec.json.encode(stream))
 
@@ -163,7 +163,7 @@ class Intake:
             missing = self._missing(reading)
             if missing is None:
                 metrics["repeated_total"] += 1
-                log.now_and_then(f"a reading is left out: it came before ({_told(reading)})", "repeated")
+                log.now_and_then(f"a reading is left out: it came before ({_described(reading)})", "repeated")
                 return
             if reading.time is None:  # else the stream sees it by the time
                 for _ in range(min(missing, self._settings["hold"] + 1)):
@@ -175,7 +175,7 @@ class Intake:
             self._reject(f"is too much to take ({type(error).__name__})", reading)
 
     def _push(self, reading: Reading) -> None:
-        """Give it to the stream, and tell where its time is not believed or it is not taken."""
+        """Give it to the stream, and log where its time is not believed or it is not taken."""
         log, stream = self._log, self._stream
         late, doubted, whole, clock = stream.late, stream.doubted, stream.missing, stream.clock
         result = stream.push(reading.values, reading.time)
@@ -203,7 +203,7 @@ class Intake:
         self.silence.note(values, is_full=False, why="left out, as told")
 
     def _missing(self, reading: Reading) -> int | None:
-        """Return how many readings never came before this one, as ``seq`` tells, or None for one known."""
+        """Return how many readings never came before this one, as ``seq`` shows, or None for one known."""
         numbers, seq = self._kept.numbers, reading.sequence
         last, when = self._stream.clock, reading.time
         is_later = is_earlier = False
@@ -223,14 +223,14 @@ class Intake:
         metrics["error"], metrics["threshold"] = result.error, result.threshold
         metrics["alarm"], metrics["drift"] = int(result.alarm), int(result.drift is not None)
         if (result.drift is None) != (self._drift is None):
-            self._log.tell(f"drift: {result.drift or 'no more'}")
+            self._log.write(f"drift: {result.drift or 'no more'}")
         self._drift = result.drift
-        said = result._asdict()
+        record = result._asdict()
         if self._embedding:
-            said["embedding"] = result.embedding.tolist()
+            record["embedding"] = result.embedding.tolist()
         else:
-            del said["embedding"]
-        self.results.append(msgspec.json.encode(said))
+            del record["embedding"]
+        self.results.append(msgspec.json.encode(record))
 
     def count(self) -> None:
         """Bring the metrics up to date."""
@@ -238,7 +238,7 @@ class Intake:
             self._metrics[f"{name}_total"] = before + getattr(self._stream, name)
 
 
-def _told(reading: Reading) -> str:
+def _described(reading: Reading) -> str:
     if reading.sequence is None:
         return f"time {reading.time}"
     return f"seq {reading.sequence}"

@@ -18,27 +18,27 @@ from . import __version__
 from ._errors import DataError, EdgeaeError, import_extra
 
 RECEIVE_MAXIMUM = 64
-"""Readings that the broker may send without an acknowledgement."""
+"""Most readings that the broker may send without an acknowledgement."""
 SESSION_SECONDS = 7 * 24 * 3600
-"""So long the broker keeps readings for a watch that is away."""
+"""Seconds for which the broker keeps readings for a watch that is away."""
 PUBLISHED_AHEAD = 20
-"""Messages not yet acknowledged, if the broker takes so many."""
+"""Most messages not yet acknowledged, if the broker takes so many."""
 KEEPALIVE_SECONDS = 30
 UNKNOWN_EXPIRY_SECONDS = 86_400
-"""So long Home Assistant shows a result while it is not known how often one comes."""
+"""Seconds for which Home Assistant shows a result while it is not known how often one comes."""
 FIRST_DELAY = (0.5, 1.5)
 """Seconds until the first attempt to reconnect, drawn at random so that a fleet does not come back at once;
-then twice as long each time…"""
+the delay doubles with each attempt, up to `LONGEST_DELAY`."""
 LONGEST_DELAY = (30.0, 60.0)
-"""…up to this, drawn likewise."""
+"""Longest seconds between two attempts to reconnect, drawn likewise."""
 _TEMPORARY = {136, 137, 151, 159}  # server unavailable or busy, quota or connection rate exceeded
 
 
 class Mqtt:
-    """A connection that comes back by itself; see `Watch.tell` for what it tells, from its own thread."""
+    """A connection that comes back by itself; it posts events to `Watch.post` from its own thread."""
 
     def __init__(
-        self, options: dict[str, Any], client_id: str, name: str, tell: Callable[..., object]
+        self, options: dict[str, Any], client_id: str, name: str, post: Callable[..., object]
     ) -> None:
         """Prepare it; `start` connects.
 
@@ -46,7 +46,7 @@ class Mqtt:
             options: those of `edgeae watch`.
             client_id: names the session.
             name: what Home Assistant may call us.
-            tell: see `Watch.tell`.
+            post: see `Watch.post`.
 
         Raises:
             EdgeaeError: paho-mqtt is not installed.
@@ -57,7 +57,7 @@ class Mqtt:
         if ca_file is not None and not is_tls:
             raise DataError("--ca-file: is for a TLS connection; name the broker as mqtts://…")
         client = import_extra("paho.mqtt.client")
-        self._address, self._topic, self._publish, self._tell = (host, port), options["topic"], publish, tell
+        self._address, self._topic, self._publish, self._post = (host, port), options["topic"], publish, post
         self.connections = 0
         self.ready = False
         """Whether what was published before was sent again, and is not overtaken."""
@@ -81,7 +81,7 @@ class Mqtt:
         self._identity = (client_id, name) if options["home_assistant"] else None
         self._expiry = UNKNOWN_EXPIRY_SECONDS
         self._retained: dict[str, bytes] = {}
-        self._told: dict[int, tuple[str, bytes]] = {}
+        self._unconfirmed: dict[int, tuple[str, bytes]] = {}
         if publish is not None:
             self._client.will_set(f"{publish}/status", b"offline", qos=1, retain=True)
             if self._identity is not None:
@@ -104,7 +104,7 @@ class Mqtt:
         self._client.loop_start()
 
     def publish(self, payload: bytes) -> int:
-        """Hand a result over; return its id, which `tell` gets when the broker has it.
+        """Hand a result over; return its id, which `post` gets when the broker has it.
 
         When the connection breaks before that, it is sent again on the next one, in order.
         """
@@ -126,16 +126,16 @@ class Mqtt:
     def _retain(self, topic: str) -> int:
         payload = self._retained[topic]
         mid: int = self._client.publish(topic, payload, qos=1, retain=True).mid
-        self._told[mid] = topic, payload
+        self._unconfirmed[mid] = topic, payload
         return mid
 
     def acknowledge(self, mid: int, connection: int) -> None:
-        """Tell the broker that it may forget a reading; one of an earlier connection it sends again."""
+        """Let the broker forget a reading; one of an earlier connection it sends again."""
         if connection == self.connections:
             self._client.ack(mid, 1)
 
     def stop(self) -> None:
-        """Go; the will says so, without a place in the queue."""
+        """Disconnect; the will is published, without a place in the queue."""
         code = import_extra("paho.mqtt.reasoncodes").ReasonCode
         self._client.disconnect(code(14, identifier=4))  # DISCONNECT with will message
         self._client.loop_stop()
@@ -154,7 +154,7 @@ class Mqtt:
         for topic in self._retained:
             if topic not in self._awaited.values():  # else paho sends it again
                 self._awaited[self._retain(topic)] = topic
-        self._tell("up", flags.session_present)
+        self._post("up", flags.session_present)
 
     def _on_connect_fail(self, client: object, data: object) -> None:
         error = sys.exc_info()[1]  # paho calls this while it handles the error
@@ -165,18 +165,18 @@ class Mqtt:
         if is_final and not self.connections:
             self._fail(why)
         else:
-            self._tell("down", why)
+            self._post("down", why)
 
     def _on_disconnect(self, client: object, data: object, flags: Any, reason: Any, props: object) -> None:
         self.ready = False
-        self._tell("down", str(reason))
+        self._post("down", str(reason))
 
     def _on_subscribe(self, client: object, data: object, mid: int, reasons: Any, properties: object) -> None:
         if reasons[0].is_failure:
             self._fail(f"the broker refuses to subscribe to {self._topic}: {reasons[0]}")
 
     def _fail(self, why: str) -> None:
-        self._tell("fail", EdgeaeError(f"{self._address[0]}:{self._address[1]}: {why}"))
+        self._post("fail", EdgeaeError(f"{self._address[0]}:{self._address[1]}: {why}"))
 
     def _on_publish(self, client: object, data: object, mid: int, reason: Any, properties: object) -> None:
         if reason.is_failure:
@@ -184,14 +184,14 @@ class Mqtt:
             return
         if self._awaited.pop(mid, None):
             self.ready = not self._awaited
-        topic, payload = self._told.pop(mid, ("", b""))
+        topic, payload = self._unconfirmed.pop(mid, ("", b""))
         if topic and self._retained[topic] != payload:  # an old one that came again after the new one
             self._retain(topic)
-        self._tell("published", mid)
+        self._post("published", mid)
 
     def _on_message(self, client: object, data: object, message: Any) -> None:
         mid = message.mid if message.qos else 0
-        self._tell("message", message.payload, mid, message.dup, self.connections)
+        self._post("message", message.payload, mid, message.dup, self.connections)
 
 
 def _parse(url: str) -> tuple[str, int, bool]:

@@ -18,7 +18,7 @@ SIZES_IN = {
 """By operator the inputs whose values are sizes of its output, or factors."""
 
 MAX_ENTRIES = 2**26
-"""Values of a tensor whose sizes are a constant's values."""
+"""Most values of a tensor whose sizes are a constant's values."""
 
 _ONNX = ("", "ai.onnx")
 

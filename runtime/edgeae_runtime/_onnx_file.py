@@ -50,7 +50,7 @@ class Node(msgspec.Struct):
 
 
 class OnnxModel(msgspec.Struct):
-    """What `read_model` finds; graphs inside of nodes, functions and training are told of, not read."""
+    """What `read_model` finds; graphs inside of nodes, functions and training are noted, not read."""
 
     nodes: list[Node] = []
     initializers: dict[str, Tensor] = {}
@@ -206,7 +206,7 @@ class _Reader:
         # old models do not declare a type; FLOAT to GRAPHS stand in the order of their fields
         known = declared + 1 if 0 < declared <= 10 else next((n for n in found if n < 12), 0)
         node.attributes[name] = self.value(known, found.get(known, []))
-        for _, first, last in [*found.get(5, ()), *found.get(10, ())]:  # of whatever type it says it is
+        for _, first, last in [*found.get(5, ()), *found.get(10, ())]:  # whatever its declared type
             node.has_external_data |= self.tensor(first, last).has_external_data
 
     def value(self, number: int, parts: list[tuple[int, int, int]]) -> Value:

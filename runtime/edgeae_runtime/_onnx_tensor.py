@@ -35,7 +35,7 @@ class Tensor(msgspec.Struct):
         """Return the values in the tensor's shape; read-only where they lie in the model's bytes.
 
         Raises:
-            ValueError: of a type that NumPy lacks, in another file, or not as many as the shape says.
+            ValueError: of a type that NumPy lacks, in another file, or not as many as the shape has.
         """
         if self.has_external_data or self.data_type not in _NUMPY:
             where = "in another file" if self.has_external_data else f"of ONNX data type {self.data_type}"

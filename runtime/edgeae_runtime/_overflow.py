@@ -10,7 +10,7 @@ import numpy as np
 from ._onnx_file import Node, OnnxModel, read_model
 
 LARGEST_PAIR = 128
-"""Of the two largest weights of a sign in a channel, together: 255 * 128 <= 32,767."""
+"""Largest sum of the two largest weights of a sign in a channel: 255 * 128 <= 32,767."""
 
 _INT8 = 3  # of TensorProto.DataType
 _WEIGHTS = {

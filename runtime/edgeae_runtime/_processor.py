@@ -11,7 +11,7 @@ _KINDS = {
 
 
 def make(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return what the kernel says of the first core's make; "" where it says nothing."""
+    """Return the first core's make as the kernel reports it; "" where it reports none."""
     found = _first_core(cpuinfo)
     return " ".join(found[name] for name in sorted(found.keys() & _MAKE))
 

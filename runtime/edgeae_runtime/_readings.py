@@ -1,4 +1,4 @@
-"""Readings: the lines of standard input or of a file that others go on writing to, and what one says."""
+"""Readings: the lines of standard input or of a file that others go on writing to, and how one is parsed."""
 
 import csv
 import json
@@ -18,13 +18,13 @@ TIME_NAMES = ("time", "timestamp", "datetime", "date")
 """What the time of a reading may be called, in any case."""
 SEQUENCE_NAME = "seq"
 MILLISECONDS_FROM = 1e11
-"""Unix times above are of milliseconds: as seconds it would be the year 5138."""
+"""Unix times above this are in milliseconds: as seconds it would be the year 5138."""
 CHUNK_BYTES = 1 << 14
 POLL_SECONDS = 0.25
 READING_BYTES = 1_000_000
-"""A line or message that is longer is left out, unless…"""
+"""Longest line or message in bytes, unless `VALUE_BYTES` for each value are more; longer is left out."""
 VALUE_BYTES = 32
-"""…so many for each value are more."""
+"""Bytes that are allowed for each value, where that is more than `READING_BYTES`."""
 
 
 class Reading(NamedTuple):
@@ -74,10 +74,10 @@ class Parser:
         self.header, self._names, self._wanted = line, names, wanted
 
     def parse(self, line: bytes) -> Reading:
-        """Return what a line says.
+        """Return the reading in a line.
 
         Raises:
-            DataError: it says nothing that could be a reading.
+            DataError: it holds nothing that could be a reading.
         """
         if self.header:
             cells = _cells(line)
@@ -103,7 +103,7 @@ class Parser:
         return Reading(found if isinstance(found, list) else [found], None, None)
 
     def _is_extra(self, name: str) -> bool:
-        """Tell whether it is the name of a time or sequence number."""
+        """Return whether it is the name of a time or sequence number."""
         is_feature = name in (self._features or ())
         return not is_feature and (name.lower() in TIME_NAMES or name == SEQUENCE_NAME)
 

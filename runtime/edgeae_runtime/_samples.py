@@ -114,7 +114,7 @@ def sample_batches(
 
 
 def apply(samples: NumberedSamples, run: Callable[[np.ndarray], Results], path: Path) -> Batch:
-    """Run samples and keep their rows' numbers; an error says from which row of the file it counts."""
+    """Run samples and keep their rows' numbers; an error states from which row of the file it counts."""
     rows, values = samples
     try:
         return rows, run(values)

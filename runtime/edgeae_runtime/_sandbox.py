@@ -21,9 +21,9 @@ from ._errors import BundleError, DataError, EdgeaeError
 from ._manifest import manifest_digest
 
 STOP_SECONDS = 0.2
-"""So often is looked whether to stop."""
+"""Seconds between two looks at whether to stop."""
 GRACE_SECONDS = 5.0
-"""The process ends itself when its time is over; after so many more it is killed."""
+"""Seconds after which a process that has not ended itself at its time limit is killed."""
 
 
 class Verdict(msgspec.Struct):
@@ -61,7 +61,7 @@ class Sandbox(NamedTuple):
         with subprocess.Popen(words, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet) as process:
             while True:
                 try:
-                    said, _ = process.communicate(timeout=STOP_SECONDS)
+                    output, _ = process.communicate(timeout=STOP_SECONDS)
                     break
                 except subprocess.TimeoutExpired:
                     if stop.is_set() or time.monotonic() > until:
@@ -69,7 +69,7 @@ class Sandbox(NamedTuple):
         if stop.is_set():
             return None
         if process.returncode == 0:
-            found = msgspec.json.decode(said.splitlines()[-1], type=Verdict)
+            found = msgspec.json.decode(output.splitlines()[-1], type=Verdict)
             if found.manifest:
                 return found.manifest
             raise BundleError(found.refused)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 10.0
 LINE_LENGTH = 500
-"""Characters of a line, of which a reading may bring any number."""
+"""Most characters of a logged line, of which a reading may bring any number."""
 Signature = tuple[list[tuple[object, ...]], ...]
 COUNTERS = (
     "samples windows anomalies rejected repeated late doubted missing interruptions dropped reconnects swaps "
@@ -51,7 +51,7 @@ def serve(metrics: dict[str, float], port: int) -> int:
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
     class Handler(BaseHTTPRequestHandler):
-        timeout = 10  # else who connects and says nothing keeps a thread
+        timeout = 10  # else who connects and sends nothing keeps a thread
 
         def do_GET(self) -> None:
             if self.path != "/metrics":
@@ -78,35 +78,35 @@ def serve(metrics: dict[str, float], port: int) -> int:
 
 
 class Log:
-    """Tells of events, a line each, whatever is in the text."""
+    """Logs events, a line each, whatever is in the text."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         """Write lines to where ``write`` does."""
         self._write = write
         self._held: dict[str, tuple[float, int, str]] = {}
 
-    def tell(self, text: str) -> None:
-        """Tell now."""
+    def write(self, text: str) -> None:
+        """Write a line at once."""
         short = text if len(text) <= LINE_LENGTH else f"{text[:LINE_LENGTH]}…"
         self._write("".join(char if char.isprintable() else " " for char in short))
 
     def now_and_then(self, text: str, kind: str = "") -> None:
-        """Tell of something that may come with every reading, but not each time."""
+        """Log something that may come with every reading, but not each time."""
         last, count, _ = self._held.get(kind, (-math.inf, 0, ""))
         self._held[kind] = last, count + 1, text[: LINE_LENGTH + 1]
         self.catch_up(kind)
 
     def catch_up(self, *kinds: str, now: bool = False) -> None:
-        """Tell of what came meanwhile, if it is time or ``now``: of these kinds or of all."""
+        """Log what came meanwhile, if it is time or ``now``: of these kinds or of all."""
         for kind in kinds or list(self._held):
             last, count, text = self._held[kind]
             if count and (now or time.monotonic() - last >= QUIET_SECONDS):
-                self.tell(f"{text} ({count} such since the last line)" if count > 1 else text)
+                self.write(f"{text} ({count} such since the last line)" if count > 1 else text)
                 self._held[kind] = time.monotonic(), 0, ""
 
 
 class Notifier:
-    """Tells systemd how we are, by sd_notify(3); silent where nobody listens."""
+    """Notifies systemd of our state, by sd_notify(3); silent where nobody listens."""
 
     def __init__(self) -> None:
         """Read ``NOTIFY_SOCKET``, ``WATCHDOG_USEC`` and ``WATCHDOG_PID``."""
@@ -118,7 +118,7 @@ class Notifier:
         self.interval = int(microseconds) / 2e6 if os.environ.get("WATCHDOG_PID", own) == own else 0
         self._last = time.monotonic()
 
-    def tell(self, what: str) -> None:
+    def notify(self, what: str) -> None:
         """Send a state such as ``READY=1``."""
         if self._address:
             with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
@@ -128,7 +128,7 @@ class Notifier:
         """Reset the watchdog, if there is one and it is time."""
         if self.interval and time.monotonic() - self._last >= self.interval / 2:
             self._last = time.monotonic()
-            self.tell("WATCHDOG=1")
+            self.notify("WATCHDOG=1")
 
 
 def open_threshold(path: Path, autoencoder: "Autoencoder") -> Threshold:
@@ -148,7 +148,7 @@ def poll(
     *,
     load: Callable[[Path], "Autoencoder"],
     threshold: Callable[["Autoencoder"], float | Threshold],
-    tell: Callable[..., object],
+    post: Callable[..., object],
     stop: threading.Event,
     sandbox: Sandbox = Sandbox(),  # noqa: B008  # a named tuple
 ) -> None:
@@ -157,7 +157,7 @@ def poll(
     A folder that is copied over file by file is looked at when nothing about it has changed for a second.
 
     ``seen`` is the `signature` before ``current`` was opened. ``load`` opens a bundle and runs it once, so
-    that nothing of it is left to be read later, but only once ``sandbox`` has found it good. ``tell`` gets
+    that nothing of it is left to be read later, but only once ``sandbox`` has found it good. ``post`` gets
     ``"swap"``, what is to run from now on and its threshold, or ``"refuse"`` and why not.
     """
     before = seen
@@ -170,11 +170,11 @@ def poll(
                     if digest is None:
                         return
                     current = _open(path, digest, current, load)
-                tell("swap", current, threshold(current))
+                post("swap", current, threshold(current))
             except EdgeaeError as error:
-                tell("refuse", str(error))
+                post("refuse", str(error))
             except Exception as error:  # whatever a broken file does, what runs goes on
-                tell("refuse", f"{path}: {type(error).__name__}: {error}")
+                post("refuse", f"{path}: {type(error).__name__}: {error}")
             seen = now
         before = now
 

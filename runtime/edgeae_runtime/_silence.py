@@ -13,23 +13,23 @@ from ._manifest import Input
 from ._service import Log
 
 SILENT_STEPS = 10
-"""So many usual steps, or readings, without a full one are too many."""
+"""Number of usual steps, or of readings, without a full one that counts as silence."""
 LEAST_SECONDS = 5.0
-"""A silence that is shorter is none."""
+"""Shortest silence in seconds that is reported."""
 DEFAULT_SECONDS = 600.0
-"""A silence that is too long where no usual step is known yet."""
+"""Silence in seconds that is reported where no usual step is known yet."""
 REMEMBERED_ARRIVALS = 101
-"""Times between readings that are remembered."""
+"""Most times between readings that are remembered."""
 INFINITE_FLOAT32 = 2.0**128
-"""As float32 it is infinite."""
+"""A value from which a float32 is infinite."""
 LEAST_ARRIVALS = 2
-"""Of them, to tell what is usual."""
+"""Least times between readings from which their usual step is known."""
 LONGEST_STEP_SECONDS = 366 * 86_400.0
-"""Seconds; no step counts as longer."""
+"""Longest step in seconds; no step counts as longer."""
 
 
 class Silence:
-    """Follows readings, for one thread; tells when full ones stay away and why, and when they are back."""
+    """Follows readings, for one thread; logs when full ones stay away and why, and when they are back."""
 
     def __init__(
         self,
@@ -43,10 +43,10 @@ class Silence:
         """Begin now.
 
         Args:
-            wanted: says what a full reading is.
+            wanted: defines what a full reading is.
             step: gives the usual seconds between readings by their own times, or 0 where that is not known.
             seconds: how long a full reading may stay away, if not `SILENT_STEPS` usual steps.
-            log: is told, a line each.
+            log: gets a line for each change.
             metrics: of which ``stale`` and ``full_reading_age_seconds`` are kept up to date.
         """
         self.is_stale = False
@@ -61,7 +61,7 @@ class Silence:
         self._has_full = False
         self._poor = self._fruitless = 0
         self._gone: dict[str, None] = {}
-        self._why = self._told = ""
+        self._why = self._reported = ""
 
     @property
     def seconds(self) -> float:
@@ -107,21 +107,21 @@ class Silence:
             self._gone = {}
 
     def check(self) -> None:
-        """Tell what has changed; also where nothing came."""
+        """Log what has changed; also where nothing came."""
         now = time.monotonic()
         self._metrics["full_reading_age_seconds"] = now - self._full if self._has_full else math.nan
         kind, reason = self._reason(now)
-        if kind and kind != self._told:
-            self._log.tell(f"stale: {reason}")
-            self._told, self.is_stale = kind, True
+        if kind and kind != self._reported:
+            self._log.write(f"stale: {reason}")
+            self._reported, self.is_stale = kind, True
         elif not kind and self.is_stale and not self._poor:
             names = f"; {_listed(self._gone)} back" if self._gone else ""
-            self._log.tell(f"stale no more: full readings come again{names}")
-            self._told, self.is_stale = "", False
+            self._log.write(f"stale no more: full readings come again{names}")
+            self._reported, self.is_stale = "", False
         self._metrics["stale"] = int(self.is_stale)
 
     def _reason(self, now: float) -> tuple[str, str]:
-        """Return what is wrong: a text that changes when it is to be told again, and what to tell."""
+        """Return what is wrong: a text that changes when it is to be logged again, and what to log."""
         seconds = self.seconds
         because = f"{_listed(self._gone)} missing" if self._gone else self._why
         if self._poor >= SILENT_STEPS:

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from ._autoencoder import Autoencoder
 
 LIST_PATH_MAX_VALUES = 32
-"""Values up to which an array is faster handled as a list."""
+"""Most values of a sample that is faster handled as a list than as an array."""
 
 _EPOCH = datetime(1970, 1, 1)
 
 
 class StreamResult(NamedTuple):
-    """What `Stream.push` says of a window."""
+    """What `Stream.push` returns for a window."""
 
     sequence: int
     """Number of the window in the stream, from 1; it goes on after a restart with `Stream.state`."""
@@ -179,16 +179,16 @@ class Stream:
         else:
             is_whole = self._write(sample, position)
         if time is not None:
-            said = self._clock.take(time)
-            if said != ON:
-                if said == LATE:
+            verdict = self._clock.take(time)
+            if verdict != ON:
+                if verdict == LATE:
                     self.late += 1
                     return None
-                if said == DOUBT:
+                if verdict == DOUBT:
                     self.doubted += 1
                     time = None
                 else:
-                    self._cut(said)
+                    self._cut(verdict)
         self._samples += 1
         if is_whole:
             if self._is_holding:
@@ -263,7 +263,7 @@ class Stream:
         self._timed = time is not None
 
     def _write(self, sample: Any, position: int) -> bool:
-        """Write any kind of sample into a row, slowly; tell whether all of its values are there."""
+        """Write any kind of sample into a row, slowly; return whether all of its values are there."""
         row = self._rows[position]
         if sample is None:
             row[:] = np.nan
@@ -297,13 +297,13 @@ class Stream:
             self.interruptions += 1
         self._count, self._due, self._given_up = 0, self._window, None
 
-    def _cut(self, said: int) -> None:
-        """Interrupt the series where the clock says so, or take it back: the rows are still there."""
-        if said == CUT:
+    def _cut(self, verdict: int) -> None:
+        """Interrupt the series where the clock finds a gap, or take it back: the rows are still there."""
+        if verdict == CUT:
             before = self._count, self._due
             self._interrupt()
             self._given_up = before
-        elif said == CUT_BEFORE:
+        elif verdict == CUT_BEFORE:
             last = min(1, self._count)
             self.interruptions += self._count > last
             self._count, self._due, self._given_up = last, self._window, None

@@ -1,6 +1,6 @@
 """What a TFLite model must not do, checked before the interpreter sees its bytes.
 
-The interpreter follows what a model says without asking: an index out of range ends the process. So all that
+The interpreter follows a model without checking: an index out of range ends the process. So all that
 it follows is checked against TensorFlow Lite's schema (schema.fbs, whose field numbers stand here) and, where
 the kernels rely on more, against that.
 """
@@ -25,14 +25,14 @@ from ._tflite_operators import (
 Kind = TypeVar("Kind")
 
 MAX_MEMORY = 2**28
-"""Bytes that all tensors of one row take together, constants aside."""
+"""Most bytes that all tensors of one row take together, constants aside."""
 
 MAX_RANK = 8
 MAX_STEP = 2**15
-"""Of a stride, a dilation, or the side of a pool."""
+"""Largest stride, dilation, or side of a pool."""
 
 MAX_ENTRIES = 2**26
-"""Values of a tensor whose shape is a constant's values."""
+"""Most values of a tensor whose shape is a constant's values."""
 
 MIN_SCALE, MAX_SCALE = 1e-30, 1e30
 
@@ -262,7 +262,7 @@ class _Check:
             raise ValueError(f"operator {code} has not as many tensors as its options say")
 
     def sizes(self, code: int, tensor: _Tensor | None) -> None:
-        """Check a constant whose values are sizes: they make tensors of any size, whatever the file says."""
+        """Check a constant whose values are sizes: they make tensors of any size, however small the file."""
         if tensor is None or tensor.span is None or tensor.kind not in (2, 4):
             return
         start, length = tensor.span

@@ -28,9 +28,9 @@ SWITCH = "EDGEAE_TUNE"
 """The environment variable that, when ``off``, has ``auto`` take a fixed order instead of measuring."""
 
 SECONDS = 0.06
-"""Of timing, where the calls are quick."""
+"""Seconds of timing, where the calls are quick."""
 TIE_FACTOR = 1.1
-"""Times within this factor of the best count as equal: the more precise pair is taken."""
+"""Factor of the best time within which times count as equal: the more precise pair is taken."""
 
 _Artifacts: TypeAlias = dict[tuple[str, Precision], Artifact]
 
@@ -91,26 +91,26 @@ def choose(
     """
     held = _held(bundle, engine, precision)
     here = held
-    if len({name for name, _ in held}) > 1:  # else its trouble is told when it is used
+    if len({name for name, _ in held}) > 1:  # else its trouble is reported when it is used
         here = {pair: held[pair] for pair in held if _installed(pair[0])} or held
     first = next(iter(here))
     if len(here) < 2 or os.environ.get(SWITCH, "").lower() == "off":
         return first
     key = _key(bundle, threads, arena, rows)
-    known, said = _read(_cache_file(key), key), None
+    known, caveat = _read(_cache_file(key), key), None
     before = {(pair.engine, pair.precision) for pair in known.pairs} if known else set()
     if known is None or not before.issuperset(here):
         # those that were asked for before too, so that times which are compared are of one run
         again = {pair: held for pair, held in _held(bundle, "auto", "auto").items() if pair in before}
         try:
             known = _measure(bundle, {**again, **here}, key, threads, arena, rows)
-            said = known.about_int8()
+            caveat = known.about_int8()
         except BundleError:  # of the golden file, without which all else may work
             return first
     found = known.best(here)
     if found is not None:
-        if said:
-            warnings.warn(f"{bundle.path}: {said}", EdgeaeWarning, stacklevel=3)
+        if caveat:
+            warnings.warn(f"{bundle.path}: {caveat}", EdgeaeWarning, stacklevel=3)
         return found.engine, found.precision
     reasons = [pair.refused or "" for pair in known.pairs if (pair.engine, pair.precision) in here]
     if all(reason.startswith(DIFFERS) for reason in reasons):
@@ -118,7 +118,7 @@ def choose(
             f"{bundle.path}: no model of it gives its golden outputs on this machine ({reasons[0]}); see "
             "`edgeae verify`, or name engine and precision to use one all the same"
         )
-    return first  # whose trouble is told when it is used
+    return first  # whose trouble is reported when it is used
 
 
 def tune(bundle: Bundle, *, threads: int = 1, arena: bool = True, rows: int = 1) -> Tuning:

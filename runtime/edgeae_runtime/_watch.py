@@ -31,23 +31,23 @@ if TYPE_CHECKING:
     from ._mqtt import Mqtt
 
 BATCH_EVENTS = 256
-"""Handled before results are put on the disk together; fewer where no more are there."""
+"""Most events that are handled before their results are put on the disk together."""
 SETTLE_SECONDS = 1.0
-"""A reading that completes no window, or a delivery, is on the disk at the latest after this…"""
+"""Seconds after which a reading that completes no window, or a delivery, is on the disk at the latest."""
 SETTLE_READINGS = 16
-"""…or after so many; fewer than a broker sends without an acknowledgement."""
+"""Readings after which they are on the disk at the latest; fewer than a broker sends unacknowledged."""
 CHUNKS_AHEAD = 4
-"""Chunks of lines read and not yet taken, so that a fast file does not fill the memory."""
+"""Most chunks of lines that are read and not yet taken, so that a fast file does not fill the memory."""
 MESSAGES_AHEAD = 64
-"""Likewise messages: those of QoS 0 the broker sends without waiting for anything."""
+"""Most messages that are not yet taken: those of QoS 0 the broker sends without waiting for anything."""
 LAST_WORDS_SECONDS = 2.0
-"""To deliver what is there after a signal…"""
+"""Seconds to deliver what is there after a signal."""
 DRAIN_SECONDS = 30.0
-"""…and after the last reading."""
+"""Seconds to deliver what is there after the last reading."""
 
 
 class Watch:
-    """Scores readings and delivers results; `run` is its main loop, `tell` may be called by any thread."""
+    """Scores readings and delivers results; `run` is its main loop, `post` may be called by any thread."""
 
     def __init__(
         self,
@@ -76,8 +76,8 @@ class Watch:
         self._up: bool | None = None
         self._until: float | None = None
 
-    def tell(self, what: str, *details: Any) -> None:
-        """Let the main thread know of something; lines and messages wait while there are many already.
+    def post(self, what: str, *details: Any) -> None:
+        """Queue an event for the main thread; lines and messages wait while there are many already.
 
         Args:
             what: names one of the methods ``_on_…`` below.
@@ -94,19 +94,19 @@ class Watch:
         """Handle what comes until it is over: finished, failed, SIGTERM or SIGINT.
 
         Raises:
-            EdgeaeError: what it was told that failed, or the disk refuses the spool.
+            EdgeaeError: what was posted as failed, or the disk refuses the spool.
         """
         signals = (signal.SIGTERM, signal.SIGINT)
-        before = [signal.signal(number, lambda *_: self.tell("stop")) for number in signals]
+        before = [signal.signal(number, lambda *_: self.post("stop")) for number in signals]
         try:
-            self._notifier.tell("READY=1")
+            self._notifier.notify("READY=1")
             while self._until is None or (self._backlog() and time.monotonic() < self._until):
                 self._handle()
-            self._notifier.tell("STOPPING=1")
+            self._notifier.notify("STOPPING=1")
             self._commit()
             self._log.catch_up(now=True)
             if self._spool is not None and (left := self._backlog()):
-                self._log.tell(f"{left} results are left in {self._spool.folder}; the next start sends them")
+                self._log.write(f"{left} results are left in {self._spool.folder}; the next start sends them")
         finally:
             for number, handler in zip(signals, before, strict=True):
                 signal.signal(number, handler)
@@ -125,7 +125,7 @@ class Watch:
         self._notifier.alive()
 
     def _look_around(self) -> None:
-        """See whether readings still come, and tell the broker."""
+        """See whether readings still come, and inform the broker."""
         self._log.catch_up()
         silence = self._intake.silence
         if self._until is None:
@@ -174,7 +174,7 @@ class Watch:
         """Note that there is something to settle."""
         self._unsettled = self._unsettled or time.monotonic()
 
-    # --- what `tell` was told
+    # --- events from `post`
 
     def _on_lines(self, chunk: Lines) -> None:
         self._slots.release()
@@ -195,11 +195,11 @@ class Watch:
         self._metrics["connected"] = 1
         self._metrics["reconnects_total"] += is_again
         lost = " to a broker that kept nothing for us meanwhile" if is_again and not has_session else ""
-        self._log.tell(f"connected{lost}")
+        self._log.write(f"connected{lost}")
 
     def _on_down(self, reason: str) -> None:
         if self._up is not False:
-            self._log.tell(f"no connection: {reason}; trying again")
+            self._log.write(f"no connection: {reason}; trying again")
         self._up, self._metrics["connected"] = False, 0
 
     def _on_published(self, mid: int) -> None:
@@ -216,12 +216,12 @@ class Watch:
             return
         if what is not None:
             self._metrics["swaps_total"] += what.startswith("bundle")
-            self._log.tell(f"goes on with the new {what}")
+            self._log.write(f"goes on with the new {what}")
 
     def _on_refuse(self, reason: str) -> None:
         """Why a new bundle or threshold is not used."""
         self._metrics["refused_total"] += 1
-        self._log.tell(f"refused, the old one goes on: {reason}")
+        self._log.write(f"refused, the old one goes on: {reason}")
 
     def _on_finish(self) -> None:
         """There will be no more readings: deliver what there is, and stop."""

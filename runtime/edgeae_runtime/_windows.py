@@ -16,11 +16,11 @@ from ._manifest import as_array
 from ._named import by_name, names_of
 
 GAP = 1.5
-"""Times the usual step: a longer one interrupts the series."""
+"""Multiple of the usual step beyond which a step is a gap, which interrupts the series."""
 FILE_MEDIAN_STEPS = 10_000
-"""The usual step is the median of that many first steps of a file, which is not read twice."""
+"""Number of first steps of a file whose median is its usual step; a file is not read twice."""
 STEPS_PER_ODD = 1000
-"""Steps among which one may be a clock that was set back."""
+"""Number of steps among which one may be that of a clock that was set back."""
 
 
 def windows(
@@ -92,7 +92,7 @@ class Clock:
         """Return the positions, in order, of the readings before which the series is interrupted.
 
         Args:
-            times: (n,), ``datetime64[us]``, of the next readings; the first call tells the usual step.
+            times: (n,), ``datetime64[us]``, of the next readings; the first call determines the usual step.
 
         Raises:
             DataError: more than one in `STEPS_PER_ODD` of the times so far is not after the one before it.
@@ -111,13 +111,13 @@ class Clock:
         self._rows += len(times)
         if len(odd):
             (earlier, later), here = known[odd[0] :][:2].tolist(), row + int(odd[0])
-            told = f"{self._where}: row {here} is of {later}, before row {here - 1} of {earlier}"
+            message = f"{self._where}: row {here} is of {later}, before row {here - 1} of {earlier}"
             if earlier == later:
-                told = f"{self._where}: rows {here - 1} and {here} have the same time, {later}"
+                message = f"{self._where}: rows {here - 1} and {here} have the same time, {later}"
             if self._odd + len(odd) > self._rows // STEPS_PER_ODD:
-                raise DataError(f"{told}; sort the file by time, and keep one row of a time")
+                raise DataError(f"{message}; sort the file by time, and keep one row of a time")
             if not self._odd:
-                warnings.warn(f"{told}: taken as an interruption", EdgeaeWarning, stacklevel=2)
+                warnings.warn(f"{message}: taken as an interruption", EdgeaeWarning, stacklevel=2)
             self._odd += len(odd)
         cuts: list[int] = (np.flatnonzero((steps > self._limit) | (steps <= 0)) + 1 - before).tolist()
         return cuts

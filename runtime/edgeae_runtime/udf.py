@@ -47,7 +47,7 @@ class Scorer:
 
     @property
     def schema(self) -> str:
-        """The result's columns behind those that are kept, as Spark wants them told."""
+        """The result's columns behind those that are kept, as Spark wants them declared."""
         names = ["error float", "anomaly boolean", *(f"embedding_{i} float" for i in range(self.embedding))]
         return ", ".join(names)
 

@@ -645,11 +645,11 @@ def test_a_bundle_replaced_while_the_watch_starts_is_noticed(bundle, tmp_path) -
     told: list[tuple[Any, ...]] = []
     stop = threading.Event()
 
-    def tell(*what: Any) -> None:
+    def post(*what: Any) -> None:
         told.append(what)
         stop.set()
 
-    more = {"load": edgeae_runtime.load, "threshold": lambda ae: ae.threshold, "tell": tell, "stop": stop}
+    more = {"load": edgeae_runtime.load, "threshold": lambda ae: ae.threshold, "post": post, "stop": stop}
     thread = threading.Thread(target=poll, args=(bundle.path, old, seen), kwargs=more)
     thread.start()
     thread.join(10)
