@@ -214,15 +214,9 @@ class Stream:
             window: whether the samples of the open window are part of it, so that no reading is lost where
                 the new stream is given the very next one.
         """
-        kept = (
-            self._sequence,
-            self._samples,
-            self._alarm_state,
-            self._drift_state,
-            self._quantiles,
-            self._clock,
-        )
-        return msgspec.json.encode(_State(*kept, self._open() if window else None))
+        states = self._alarm_state, self._drift_state, self._quantiles, self._clock
+        opened = self._open() if window else None
+        return msgspec.json.encode(_State(self._sequence, self._samples, *states, opened))
 
     def _restore(self, content: bytes) -> None:
         try:
