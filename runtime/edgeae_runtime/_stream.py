@@ -1,7 +1,4 @@
-"""A live series, one sample at a time: windows, verdicts, the alarm, and whether the model still fits.
-
-The windows are those of the same readings in a file. Memory is fixed when the stream starts.
-"""
+"""A live series, one sample at a time, in fixed memory: its windows are those of the same readings in a file."""
 
 import math
 import struct
@@ -272,9 +269,9 @@ class Stream:
             if values.dtype.kind not in "biufO":
                 raise TypeError(f"{values.dtype}")
             with np.errstate(over="ignore", invalid="ignore"):  # what overflows is missing
+                if values.dtype.kind == "O" and any(isinstance(v, str | bytes) for v in values.flat):
+                    raise TypeError("text")
                 if values.size == self._values:
-                    if values.dtype.kind == "O" and any(isinstance(v, str | bytes) for v in values.flat):
-                        raise TypeError("text")
                     row[:] = values.reshape(-1)  # None becomes NaN
                     return math.isfinite(row.dot(self._ones)) or bool(np.isfinite(row).all())
         except (TypeError, ValueError, OverflowError) as error:
@@ -282,8 +279,8 @@ class Stream:
         raise self._another_number(values.size)
 
     def _another_number(self, found: int) -> DataError:
-        expected = f"expected {self._values} values a sample, found {found}"
-        return DataError(f"stream: {expected}; give all channels at once")
+        told = f"expected {self._values} values a sample, found {found}; give all channels at once"
+        return DataError(f"stream: {told}")
 
     def _interrupt(self) -> None:
         """Let no later window reach back beyond here."""
