@@ -1,4 +1,4 @@
-"""A live series, one sample at a time, in fixed memory: its windows are those of the same readings in a file."""
+"""A live series, one sample at a time, in fixed memory; windows are those of the same readings in a file."""
 
 import math
 import struct
@@ -262,10 +262,8 @@ class Stream:
         try:
             named = by_name(sample, self._features, where="stream")
             found = len(named) if isinstance(named, list | tuple) else 0
-            if found > self._values:
-                raise self._another_number(found)
             # as objects, or one long text would have numpy make all values as long
-            values = np.asarray(named, object if found else None)
+            values = np.asarray(named if found <= self._values else (), object if found else None)
             if values.dtype.kind not in "biufO":
                 raise TypeError(f"{values.dtype}")
             with np.errstate(over="ignore", invalid="ignore"):  # what overflows is missing
@@ -276,11 +274,8 @@ class Stream:
                     return math.isfinite(row.dot(self._ones)) or bool(np.isfinite(row).all())
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"stream: a sample holds something that is no number ({error})") from error
-        raise self._another_number(values.size)
-
-    def _another_number(self, found: int) -> DataError:
-        told = f"expected {self._values} values a sample, found {found}; give all channels at once"
-        return DataError(f"stream: {told}")
+        told = f"expected {self._values} values a sample, found {max(found, values.size)}"
+        raise DataError(f"stream: {told}; give all channels at once")
 
     def _interrupt(self) -> None:
         """Let no later window reach back beyond here."""
