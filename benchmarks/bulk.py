@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from edgeae_runtime._data import read_pieces
+from edgeae_runtime.readers.open import read_pieces
 
 EDGEAE = Path(sys.executable).with_name("edgeae")
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ from convert import convert_all
 from models import SEED, Made, opened
 
 import edgeae_runtime
-from edgeae_runtime._bench import interleave, ratio
+from edgeae_runtime.machine.timing import interleave, ratio
 
 MANY = 10_000
 TOLERANCE = 1e-4

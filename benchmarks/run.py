@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edgeae_runtime._processor import kind
+from edgeae_runtime.machine.processor import kind
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

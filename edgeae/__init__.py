@@ -9,6 +9,7 @@ from edgeae_runtime import __version__
 
 if TYPE_CHECKING:
     from edgeae_export import ModelError, RecipeError, RuleError, RunError
+    from edgeae_export.settings import SettingsError
     from edgeae_runtime import (
         BundleError,
         DataError,
@@ -19,18 +20,20 @@ if TYPE_CHECKING:
         OutputError,
     )
 
-    from ._config import Arch, Loss, NoiseKind, Objective, ScalerKind, SettingsError, Sparsity, TrainConfig
-    from ._data import load_data
-    from ._dataset import Data
-    from ._detection import Detected, Found
-    from ._downstream import Downstream, Usefulness
-    from ._estimator import Autoencoder
-    from ._evaluate import Samples, evaluate
-    from ._figures import Compression, ErrorFigures, Evaluation
-    from ._partial import ResumeError
-    from ._report import write_report
-    from ._robustness import Curve
-    from ._train import Trained, TrainingError, train
+    from .config import Arch, Loss, NoiseKind, Objective, ScalerKind, Sparsity, TrainConfig
+    from .data.dataset import Data
+    from .data.load import load_data
+    from .estimator.estimator import Autoencoder
+    from .evaluation.detection import Detected, Found
+    from .evaluation.downstream import Downstream, Usefulness
+    from .evaluation.evaluate import evaluate
+    from .evaluation.figures import Compression, ErrorFigures, Evaluation
+    from .evaluation.ground_truth import Samples
+    from .evaluation.robustness import Curve
+    from .report.report import write_report
+    from .training.partial import ResumeError
+    from .training.run import Trained
+    from .training.train import TrainingError, train
 
 __all__ = [
     "Arch",
@@ -74,6 +77,22 @@ __all__ = [
 ]
 
 _HOMES = {
+    ".config": ("Arch", "Loss", "NoiseKind", "Objective", "ScalerKind", "Sparsity", "TrainConfig"),
+    ".data.dataset": ("Data",),
+    ".data.load": ("load_data",),
+    ".estimator.estimator": ("Autoencoder",),
+    ".evaluation.detection": ("Detected", "Found"),
+    ".evaluation.downstream": ("Downstream", "Usefulness"),
+    ".evaluation.evaluate": ("evaluate",),
+    ".evaluation.figures": ("Compression", "ErrorFigures", "Evaluation"),
+    ".evaluation.ground_truth": ("Samples",),
+    ".evaluation.robustness": ("Curve",),
+    ".report.report": ("write_report",),
+    ".training.partial": ("ResumeError",),
+    ".training.run": ("Trained",),
+    ".training.train": ("TrainingError", "train"),
+    "edgeae_export": ("ModelError", "RecipeError", "RuleError", "RunError"),
+    "edgeae_export.settings": ("SettingsError",),
     "edgeae_runtime": (
         "BundleError",
         "DataError",
@@ -83,28 +102,6 @@ _HOMES = {
         "FidelityError",
         "OutputError",
     ),
-    "edgeae_export": ("ModelError", "RecipeError", "RuleError", "RunError"),
-    "._config": (
-        "Arch",
-        "Loss",
-        "NoiseKind",
-        "Objective",
-        "ScalerKind",
-        "SettingsError",
-        "Sparsity",
-        "TrainConfig",
-    ),
-    "._data": ("load_data",),
-    "._dataset": ("Data",),
-    "._detection": ("Detected", "Found"),
-    "._downstream": ("Downstream", "Usefulness"),
-    "._estimator": ("Autoencoder",),
-    "._evaluate": ("Samples", "evaluate"),
-    "._figures": ("Compression", "ErrorFigures", "Evaluation"),
-    "._partial": ("ResumeError",),
-    "._report": ("write_report",),
-    "._robustness": ("Curve",),
-    "._train": ("Trained", "TrainingError", "train"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -21,14 +21,13 @@ if TYPE_CHECKING:
         Precision,
         Scaler,
     )
+    from edgeae_runtime.bundle import RuleError
 
-    from ._export import export
-    from ._gate import DEFAULT_LIMITS, Limits
-    from ._recipes import RecipeError
-    from ._settings import SettingsError
-    from ._source import RunError, Source
-    from ._split import ModelError
-    from ._thresholds import RuleError
+    from .errors import ModelError, RecipeError, RunError
+    from .fidelity.limits import DEFAULT_LIMITS, Limits
+    from .pipeline import export
+    from .settings import SettingsError
+    from .source import Source
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -55,6 +54,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    ".errors": ("ModelError", "RecipeError", "RunError"),
+    ".fidelity.limits": ("DEFAULT_LIMITS", "Limits"),
+    ".pipeline": ("export",),
+    ".settings": ("SettingsError",),
+    ".source": ("Source",),
     "edgeae_runtime": (
         "BundleError",
         "DataError",
@@ -68,13 +72,7 @@ _HOMES = {
         "Precision",
         "Scaler",
     ),
-    "._export": ("export",),
-    "._gate": ("DEFAULT_LIMITS", "Limits"),
-    "._recipes": ("RecipeError",),
-    "._settings": ("SettingsError",),
-    "._source": ("RunError", "Source"),
-    "._split": ("ModelError",),
-    "._thresholds": ("RuleError",),
+    "edgeae_runtime.bundle": ("RuleError",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -11,11 +11,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import udf as udf
-    from ._alarm import Alarm, Drift, new_threshold, read_threshold, write_threshold
-    from ._autoencoder import Autoencoder, Detection, Detector, load
-    from ._bundle import Bundle, Check, verify
-    from ._errors import (
+    from . import udf
+    from .autoencoder import Autoencoder, Detector, load
+    from .bundle.archive import Bundle
+    from .bundle.formulas import reconstruction_error
+    from .bundle.manifest import Artifact, Fidelity, Floats, Input, Manifest, Recipe, Scaler, Threshold, Trial
+    from .bundle.recalibration import read_threshold, write_threshold
+    from .bundle.thresholds import new_threshold
+    from .engines.golden import Check, verify
+    from .errors import (
         BundleError,
         DataError,
         EdgeaeError,
@@ -24,21 +28,13 @@ if TYPE_CHECKING:
         FidelityError,
         OutputError,
     )
-    from ._manifest import (
-        Artifact,
-        Fidelity,
-        Floats,
-        Input,
-        Manifest,
-        Recipe,
-        Scaler,
-        Threshold,
-        Trial,
-        reconstruction_error,
-    )
-    from ._names import EngineName, Format, Precision, PrecisionName, Role
-    from ._stream import Stream, StreamResult
-    from ._windows import windows
+    from .names import EngineName, Format, Precision, PrecisionName, Role
+    from .series.windows import windows
+    from .streams.alarm import Alarm
+    from .streams.detector import Detection
+    from .streams.drift import Drift
+    from .streams.result import StreamResult
+    from .streams.stream import Stream
 
 __version__ = "0.1.0"
 
@@ -89,19 +85,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "_alarm": ("Alarm", "Drift", "new_threshold", "read_threshold", "write_threshold"),
-    "_autoencoder": ("Autoencoder", "Detection", "Detector", "load"),
-    "_bundle": ("Bundle", "Check", "verify"),
-    "_errors": (
-        "BundleError",
-        "DataError",
-        "EdgeaeError",
-        "EdgeaeWarning",
-        "EngineError",
-        "FidelityError",
-        "OutputError",
-    ),
-    "_manifest": (
+    "autoencoder": ("Autoencoder", "Detector", "load"),
+    "bundle.archive": ("Bundle",),
+    "bundle.formulas": ("reconstruction_error",),
+    "bundle.manifest": (
         "Artifact",
         "Fidelity",
         "Floats",
@@ -111,11 +98,26 @@ _HOMES = {
         "Scaler",
         "Threshold",
         "Trial",
-        "reconstruction_error",
     ),
-    "_names": ("EngineName", "Format", "Precision", "PrecisionName", "Role"),
-    "_stream": ("Stream", "StreamResult"),
-    "_windows": ("windows",),
+    "bundle.recalibration": ("read_threshold", "write_threshold"),
+    "bundle.thresholds": ("new_threshold",),
+    "engines.golden": ("Check", "verify"),
+    "errors": (
+        "BundleError",
+        "DataError",
+        "EdgeaeError",
+        "EdgeaeWarning",
+        "EngineError",
+        "FidelityError",
+        "OutputError",
+    ),
+    "names": ("EngineName", "Format", "Precision", "PrecisionName", "Role"),
+    "series.windows": ("windows",),
+    "streams.alarm": ("Alarm",),
+    "streams.detector": ("Detection",),
+    "streams.drift": ("Drift",),
+    "streams.result": ("StreamResult",),
+    "streams.stream": ("Stream",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

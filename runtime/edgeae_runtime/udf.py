@@ -19,10 +19,12 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ._autoencoder import Autoencoder, EngineName, PrecisionName, load
-from ._engines import BATCH_ROWS
-from ._errors import BundleError, DataError, import_extra
-from ._manifest import manifest_digest
+from .autoencoder import Autoencoder, load
+from .bundle.manifest import manifest_digest
+from .engines.base import BATCH_ROWS
+from .errors import BundleError, DataError
+from .extras import import_extra
+from .names import EngineName, PrecisionName
 
 __all__ = ["Scorer", "scorer"]
 

@@ -7,9 +7,9 @@ from ai_edge_litert.interpreter import Interpreter
 from sklearn.datasets import load_digits
 
 from edgeae import TrainConfig, train
-from edgeae._dataset import Data
-from edgeae_export._artifacts import Options
-from edgeae_export._export import export_source
+from edgeae.data.dataset import Data
+from edgeae_export.builder import Options
+from edgeae_export.pipeline import export_source
 
 SMALL = TrainConfig(hidden=(32,), latent=8, epochs=12, batch_size=32, validation_split=0.25, seed=1)
 

@@ -107,13 +107,14 @@ import json, os, random, shutil, signal, sys, time, warnings
 from pathlib import Path
 
 import keras, tensorflow, tf2onnx  # before the forks; nothing is computed in this process
-from edgeae_export import _artifacts, _export, _split
-from edgeae_runtime import Bundle, _files
-from edgeae_runtime._cli import main
+from edgeae_export import builder, pipeline
+from edgeae_export.model import halves
+from edgeae_runtime import Bundle, files as edgeae_runtime_files
+from edgeae_runtime.cli.main import main
 
 folder, kind, steps = Path(sys.argv[1]), sys.argv[2], sys.argv[5]
 if steps == "two":  # as on a system that cannot swap names
-    _files._exchange = lambda one, other: False
+    edgeae_runtime_files._exchange = lambda one, other: False
 recovered = 0
 target, old, new = (folder / f"{name}.edgeae" for name in ("pump", "old", "new"))
 known = {name: Bundle(path).manifest for name, path in (("old", old), ("new", new))}
@@ -188,7 +189,7 @@ def at_every_step():
                         os.kill(os.getpid(), signal.SIGKILL)
 
             sys.addaudithook(hook)
-            _export._write(files, target, as_zip=old.is_file(), force=True)
+            pipeline._write(files, target, as_zip=old.is_file(), force=True)
 
         ended = os.waitpid(fork(work), 0)[1] == 0
         found.append(state())
@@ -203,7 +204,7 @@ files = {path.name: path.read_bytes() for path in sorted((folder / "files").iter
 random.seed(int(sys.argv[4]))
 found = {"random": at_random, "steps": at_every_step}[kind]()
 left = hidden()
-_export._write(files, target, as_zip=old.is_file(), force=True)
+pipeline._write(files, target, as_zip=old.is_file(), force=True)
 print(json.dumps({"found": found, "recovered": recovered, "left": left, "cleaned": hidden()}))
 """
 

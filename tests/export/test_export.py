@@ -13,10 +13,14 @@ from scipy.stats import spearmanr
 
 import edgeae_export
 from edgeae import TrainConfig, train
-from edgeae._dataset import Data
-from edgeae_export import Limits, _onnx, _tflite
-from edgeae_export._gate import DEFAULT_LIMITS
-from edgeae_export._source import RunError, load_run
+from edgeae.data.dataset import Data
+from edgeae_export import Limits
+from edgeae_export.errors import RunError
+from edgeae_export.fidelity.limits import DEFAULT_LIMITS
+from edgeae_export.formats import onnx as formats_onnx
+from edgeae_export.model.load import load_run
+from edgeae_export.quantization import onnx as quantize_onnx
+from edgeae_export.quantization import tflite as quantize_tflite
 from edgeae_runtime import Bundle, DataError, FidelityError, OutputError, load, verify
 
 ALL = {
@@ -162,13 +166,13 @@ def spoil(content):
 def test_a_spoiled_artifact_is_refused_with_the_figures_and_nothing_is_written(
     export, small, tmp_path, monkeypatch
 ):
-    convert = _onnx.convert
+    convert = formats_onnx.convert
 
     def convert_badly(source, role):
         content = convert(source, role)
         return spoil(content) if role == "encoder" else content
 
-    monkeypatch.setattr(_onnx, "convert", convert_badly)
+    monkeypatch.setattr(formats_onnx, "convert", convert_badly)
     with pytest.raises(FidelityError) as caught:
         export(small.source, tmp_path / "bad.edgeae", **small.what)
     text = str(caught.value)
@@ -183,7 +187,8 @@ def test_a_spoiled_artifact_is_refused_with_the_figures_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(
-    ("module", "kind"), [(_onnx, "onnx"), pytest.param(_tflite, "tflite", marks=pytest.mark.slow)]
+    ("module", "kind"),
+    [(quantize_onnx, "onnx"), pytest.param(quantize_tflite, "tflite", marks=pytest.mark.slow)],
 )
 def test_a_rounding_that_is_too_coarse_is_refused_with_the_figures(
     export, digits, tmp_path, monkeypatch, module, kind

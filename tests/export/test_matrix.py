@@ -11,11 +11,11 @@ from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 
 import edgeae_export
-from edgeae_export._artifacts import Options
-from edgeae_export._export import export_source, open_source
-from edgeae_export._gate import DEFAULT_LIMITS, MICRO_LIMITS
+from edgeae_export.builder import Options
+from edgeae_export.fidelity.limits import DEFAULT_LIMITS, MICRO_LIMITS
+from edgeae_export.pipeline import export_source, open_source
 from edgeae_runtime import Bundle, FidelityError, load, verify
-from edgeae_runtime._engines import load_engine
+from edgeae_runtime.engines.registry import load_engine
 
 pytestmark = pytest.mark.slow
 

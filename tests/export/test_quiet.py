@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from edgeae_export._quiet import quiet
+from edgeae_export.quiet import quiet
 
 
 def chatter():

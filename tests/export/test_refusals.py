@@ -9,15 +9,15 @@ from click.testing import CliRunner
 
 import edgeae_export
 from edgeae_export import Limits
-from edgeae_export._artifacts import ArtifactBuilder, Options
-from edgeae_export._cli import fidelity_table
-from edgeae_export._config import ExportConfig
-from edgeae_export._export import options_of
-from edgeae_export._gate import DEFAULT_LIMITS
-from edgeae_export._source import Source
+from edgeae_export.builder import ArtifactBuilder, Options
+from edgeae_export.config import ExportConfig
+from edgeae_export.fidelity.limits import DEFAULT_LIMITS
+from edgeae_export.fidelity.table import fidelity_table
+from edgeae_export.pipeline import options_of
+from edgeae_export.source import Source
 from edgeae_runtime import Bundle, DataError, load
-from edgeae_runtime._cli import main
-from edgeae_runtime._errors import EdgeaeWarning
+from edgeae_runtime.cli.main import main
+from edgeae_runtime.errors import EdgeaeWarning
 
 ONNX = ["--formats", "onnx", "--recipe", "compensated"]
 

@@ -3,12 +3,12 @@
 import pytest
 from click.testing import CliRunner
 
-from edgeae_export._artifacts import Options
-from edgeae_export._config import ExportConfig
-from edgeae_export._export import options_of
-from edgeae_export._gate import DEFAULT_LIMITS
+from edgeae_export.builder import Options
+from edgeae_export.config import ExportConfig
+from edgeae_export.fidelity.limits import DEFAULT_LIMITS
+from edgeae_export.pipeline import options_of
 from edgeae_runtime import Bundle
-from edgeae_runtime._cli import main
+from edgeae_runtime.cli.main import main
 
 FORMATS = "[export] formats: expected a list of some of onnx, tflite, c, each once"
 

@@ -15,9 +15,9 @@ from sklearn.datasets import load_digits
 
 from edgeae import TrainConfig, load_data, train
 from edgeae_export import export
-from edgeae_export._artifacts import ArtifactBuilder, Options
-from edgeae_export._export import open_source
-from edgeae_export._recipes import AUTO, BY_NAME_ONLY
+from edgeae_export.builder import ArtifactBuilder, Options
+from edgeae_export.pipeline import open_source
+from edgeae_export.quantization.recipes import AUTO, BY_NAME_ONLY
 from edgeae_runtime import Scaler
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")

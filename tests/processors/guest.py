@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from edgeae_runtime import Bundle, load, windows
-from edgeae_runtime._cli import main
-from edgeae_runtime._engines import load_engine, run_batches
+from edgeae_runtime.cli.main import main
+from edgeae_runtime.engines.base import run_batches
+from edgeae_runtime.engines.registry import load_engine
 
 ENGINES = {"onnxruntime": "onnx", "litert": "tflite"}
 

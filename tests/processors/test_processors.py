@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from edgeae_export._gate import DEFAULT_LIMITS
+from edgeae_export.fidelity.limits import DEFAULT_LIMITS
 from edgeae_runtime import Bundle
 
 KINDS = sorted(
@@ -132,7 +132,9 @@ def test_a_bundle_for_which_an_altered_file_stands_is_refused_there_too(bundles,
     altered = bytearray((copy / "scorer.int8.tflite").read_bytes())
     altered[len(altered) // 2] ^= 1
     (copy / "scorer.int8.tflite").write_bytes(altered)
-    script = "from edgeae_runtime._cli import main; main(prog_name='edgeae')"  # what the installed one does
+    script = (
+        "from edgeae_runtime.cli.main import main; main(prog_name='edgeae')"  # what the installed one does
+    )
     done = device("cortex-a76", "-c", script, "verify", copy)
     assert done.returncode == 3
     assert "scorer.int8.tflite" in done.stderr and "Traceback" not in done.stderr

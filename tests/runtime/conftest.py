@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import edgeae_runtime
-from edgeae_runtime._cli import main
+from edgeae_runtime.cli.main import main
 
 ENGINES = ["onnxruntime", "litert"]
 PRECISIONS = ["float32", "int8"]

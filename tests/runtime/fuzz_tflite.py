@@ -79,7 +79,8 @@ def damaged(content: bytes, source: random.Random) -> bytes:
 
 def attempt(content: bytes, role: str) -> str:
     from edgeae_runtime import EngineError
-    from edgeae_runtime._engines import load_engine, run_batches
+    from edgeae_runtime.engines.base import run_batches
+    from edgeae_runtime.engines.registry import load_engine
 
     try:
         engine = load_engine("litert", content, role, 1)

@@ -10,20 +10,21 @@ from pathlib import Path
 
 import msgspec
 
-from edgeae_runtime import _manifest
+import edgeae_runtime
+from edgeae_runtime.bundle import manifest
 
-TARGET = Path(_manifest.__file__).with_name("manifest.schema.json")
+TARGET = Path(edgeae_runtime.__file__).with_name("manifest.schema.json")
 
 
 def schema() -> bytes:
     """Return the file's content."""
-    described = msgspec.json.schema(_manifest.Manifest)
+    described = msgspec.json.schema(manifest.Manifest)
     for definition in described["$defs"].values():
         del definition["title"], definition["description"]
     heading = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"manifest.json of an edgeae bundle, format {_manifest.FORMAT_VERSION}",
-        "$comment": "edgeae_runtime/_manifest.py tells what each field means",
+        "title": f"manifest.json of an edgeae bundle, format {manifest.FORMAT_VERSION}",
+        "$comment": "edgeae_runtime/bundle/manifest.py tells what each field means",
     }
     return msgspec.json.encode({**heading, **described}) + b"\n"
 

@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from edgeae._dataset import Data
-from edgeae_export._quiet import import_tensorflow
-from edgeae_runtime._errors import format_table
+from edgeae.data.dataset import Data
+from edgeae_export.quiet import import_tensorflow
+from edgeae_runtime.cli.terminal import format_table
 
 TARGET = Path(__file__).with_name("tiny.edgeae")
 COLUMNS = ("temperature", "pressure", "vibration", "voltage", "current", "speed")

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from edgeae_runtime import Bundle, BundleError, OutputError, _files
-from edgeae_runtime._errors import EdgeaeWarning
-from edgeae_runtime._files import check_target, new_file, new_folder, recover
+from edgeae_runtime import Bundle, BundleError, OutputError, files
+from edgeae_runtime.errors import EdgeaeWarning
+from edgeae_runtime.files import check_target, new_file, new_folder, recover
 
 
 class Broken(Exception):
@@ -220,9 +220,9 @@ def test_of_two_writers_at_once_the_work_of_one_is_there_as_a_whole(tmp_path, sn
 KILLED = """
 import os, sys
 from pathlib import Path
-from edgeae_runtime import _files
+from edgeae_runtime import files
 
-_files._exchange = lambda one, other: False  # as on a system that cannot swap names
+files._exchange = lambda one, other: False  # as on a system that cannot swap names
 moment, target = sys.argv[1], Path(sys.argv[2])
 if moment == "between":
     rename = Path.rename
@@ -233,7 +233,7 @@ if moment == "between":
         return rename(self, other)
 
     Path.rename = stop
-with (_files.new_file(target) if moment == "file" else _files.new_folder(target, force=True)) as path:
+with (files.new_file(target) if moment == "file" else files.new_folder(target, force=True)) as path:
     if moment == "file":
         path.write_text("half")
         os._exit(9)
@@ -401,7 +401,7 @@ def test_what_another_one_is_at_is_left_to_it(tmp_path, snapshot, new) -> None:
 def test_a_replacement_that_is_going_on_is_waited_for(tmp_path, monkeypatch) -> None:
     target = tmp_path / "pump.edgeae"
     use(new_folder(target))
-    monkeypatch.setattr(_files, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     rename, between = type(target).rename, threading.Event()
 
     def slowly(self, other):
@@ -435,7 +435,7 @@ def test_where_there_are_no_locks_nothing_is_taken_for_abandoned(tmp_path, monke
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(_files.fcntl, "flock", refuse)
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
     use(new_folder(target))
     (left,) = [path for path in tmp_path.iterdir() if path != target]
     shutil.rmtree(left)

@@ -526,7 +526,7 @@ HEAVY = ("tensorflow", "keras", "onnxruntime", "ai_edge_litert", "onnx", "sklear
 def test_asking_for_help_imports_neither_a_training_stack_nor_an_engine(arguments, tmp_path):
     script = f"""
 import sys
-from edgeae_runtime._cli import main
+from edgeae_runtime.cli.main import main
 try:
     main({arguments!r})
 except SystemExit as done:

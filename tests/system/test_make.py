@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import click
 import pytest
 
-from edgeae_runtime._cli import main as root
+from edgeae_runtime.cli.main import main as root
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

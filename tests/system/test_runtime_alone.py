@@ -30,7 +30,7 @@ def run(*command, cwd, **settings):
 def bundle(fashion_mnist, tmp_path_factory):
     """A bundle of Fashion-MNIST, made with the training stack here, and what Keras says of test images."""
     from edgeae import TrainConfig, train
-    from edgeae._dataset import Data
+    from edgeae.data.dataset import Data
     from edgeae_export import export
 
     folder = tmp_path_factory.mktemp("made")

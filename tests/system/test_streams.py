@@ -21,7 +21,7 @@ def digits():
 @pytest.fixture(scope="module")
 def ae(digits, tmp_path_factory):
     from edgeae import TrainConfig, train
-    from edgeae._dataset import Data
+    from edgeae.data.dataset import Data
     from edgeae_export import export
 
     folder = tmp_path_factory.mktemp("drift")

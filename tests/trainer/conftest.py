@@ -3,7 +3,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from edgeae import TrainConfig, train
-from edgeae._dataset import Data
+from edgeae.data.dataset import Data
 
 
 @pytest.fixture(scope="session")

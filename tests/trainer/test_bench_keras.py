@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgeae._bench_keras import peers
+from edgeae.bench_keras import peers
 from edgeae_export import export
-from edgeae_export._source import RunError
+from edgeae_export.errors import RunError
 from edgeae_runtime import Bundle, DataError, load
-from edgeae_runtime._cli import main
+from edgeae_runtime.cli.main import main
 
 NAMES = ["Keras model.predict", "Keras model(x)", "TensorFlow tf.function"]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from edgeae._plots import latent_space, loss_curve, reconstructions
+from edgeae.plots import latent_space, loss_curve, reconstructions
 
 HISTORY = {"loss": [1.0, 0.5, 0.3, 0.2], "val_loss": [1.1, 0.7, 0.4, 0.6]}
 RNG = np.random.default_rng(0)
@@ -87,7 +87,7 @@ def test_neither_pyplot_nor_its_settings_are_touched():
 import sys
 import matplotlib
 before = matplotlib.rcParams.copy()  # not dict(), which has pyplot choose a backend
-from edgeae._plots import loss_curve
+from edgeae.plots import loss_curve
 loss_curve({"loss": [1.0, 2.0], "val_loss": [1.0, 2.0]}, "mse").savefig("/dev/null", format="png")
 assert "matplotlib.pyplot" not in sys.modules
 assert matplotlib.rcParams.copy() == before

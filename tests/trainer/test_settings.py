@@ -17,15 +17,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from edgeae import TrainConfig
-from edgeae._cli import train
-from edgeae._config import SettingsError
-from edgeae_export._config import ExportConfig
-from edgeae_export._options import chosen, setting_options
-from edgeae_export._settings import check, read_settings, settings
-from edgeae_export._source import Run
+from edgeae.cli.train import train
+from edgeae_export.config import ExportConfig
+from edgeae_export.options import chosen, setting_options
+from edgeae_export.settings import SettingsError, check, read_settings, settings
+from edgeae_export.source import Run
 from edgeae_runtime import DataError
-from edgeae_runtime._cli import Commands, main
-from edgeae_runtime._errors import Argument, EdgeaeError, EdgeaeWarning
+from edgeae_runtime.cli.main import Commands, main
+from edgeae_runtime.errors import Argument, EdgeaeError, EdgeaeWarning
 
 
 class Larger(TrainConfig, frozen=True, kw_only=True):
@@ -118,14 +117,14 @@ def test_what_is_no_setting_is_no_option_of_a_setting():
 
 def test_the_settings_are_imported_without_what_they_are_the_settings_of():
     script = (
-        "import sys, edgeae._config, edgeae_export._config; "
+        "import sys, edgeae.config, edgeae_export.config; "
         "print(*[name for name in sys.modules if name.startswith(('edgeae.', 'edgeae_export.'))])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == {
-        "edgeae._config",
-        "edgeae_export._config",
-        "edgeae_export._settings",
+        "edgeae.config",
+        "edgeae_export.config",
+        "edgeae_export.settings",
     }
 
 

@@ -1,0 +1,1 @@
+"""Training data: from files and arrays to scaled samples."""

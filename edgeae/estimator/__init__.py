@@ -1,0 +1,1 @@
+"""The autoencoder as a scikit-learn estimator."""

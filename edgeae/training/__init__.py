@@ -1,0 +1,1 @@
+"""Fitting a model, and keeping what comes of it."""

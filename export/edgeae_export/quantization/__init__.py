@@ -1,0 +1,1 @@
+"""Fewer bits, with the error kept."""

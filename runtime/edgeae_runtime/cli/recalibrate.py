@@ -1,0 +1,118 @@
+"""The command ``recalibrate``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import DataError
+from ..names import ENGINE_FORMATS, PRECISIONS, EngineName, PrecisionName
+
+if TYPE_CHECKING:
+    from ..bundle.manifest import Input
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--last",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MINUTES",
+    help="Take the last MINUTES of DATA alone, which then needs a column of times.",
+)
+@click.option(
+    "--quantile",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    default=0.99,
+    show_default=True,
+    help="Share of the normal windows that stays below the threshold.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", *ENGINE_FORMATS]),
+    default="auto",
+    show_default=True,
+    help="Inference engine; a threshold holds for one engine and precision.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", *PRECISIONS]),
+    default="auto",
+    show_default=True,
+    help="Which of the bundle's artifacts to run.",
+)
+@click.option("--reset", is_flag=True, help="Remove the thresholds, so that the bundle's own hold again.")
+@click.option("--json", "as_json", is_flag=True, help="Print the threshold as JSON.")
+def recalibrate(
+    bundle: Path,
+    data: Path | None,
+    last: float | None,
+    quantile: float,
+    engine: EngineName,
+    precision: PrecisionName,
+    reset: bool,
+    as_json: bool,
+) -> None:
+    """Set a new threshold from DATA, readings of normal operation on this very device.
+
+    It is kept beside the bundle in BUNDLE.threshold.json, for the artifact in use, and `edgeae watch` uses
+    it as long as the bundle is the same. The bundle itself is left as it is.
+
+    \b
+    Examples:
+      edgeae recalibrate pump.edgeae yesterday.csv
+      edgeae recalibrate pump.edgeae readings.csv --last 90 --quantile 0.999
+      edgeae recalibrate pump.edgeae --reset
+    """
+    import msgspec
+    import numpy as np
+
+    from ..autoencoder import load
+    from ..bulk.samples import sample_batches
+    from ..bundle.manifest import artifact_name
+    from ..bundle.recalibration import threshold_path, write_threshold
+    from ..bundle.thresholds import new_threshold
+
+    if reset == (data is not None):
+        raise click.UsageError("give either DATA or --reset")
+    if data is None:
+        path = threshold_path(bundle)
+        click.echo(f"{path}: {'removed' if path.exists() else 'there is none'}")
+        path.unlink(missing_ok=True)
+        return
+    autoencoder = load(bundle, engine=engine, precision=precision)
+    artifact = artifact_name("scorer", autoencoder.precision, ENGINE_FORMATS[autoencoder.engine])
+    wanted = autoencoder.manifest.input
+    first = 0 if last is None else _first_row(wanted, data, last) + (wanted.window or 1) - 1
+    scored = [(np.asarray(rows), autoencoder.score(found)) for rows, found in sample_batches(wanted, data)]
+    rows, errors = map(np.concatenate, zip(*scored, strict=True))
+    rows, errors = rows[rows >= first], errors[rows >= first]
+    if len(lost := rows[np.isinf(errors)]):
+        raise DataError(
+            f"{data}: {len(lost):,} of {len(rows):,} errors are infinite, the first at row {lost[0]:,}: "
+            "readings so far from the training data are not normal operation; leave them out"
+        )
+    threshold = new_threshold(errors, quantile=quantile)
+    path = write_threshold(bundle, artifact, threshold)
+    if as_json:
+        click.echo(msgspec.json.encode(threshold))
+        return
+    was = autoencoder.threshold.value
+    click.echo(f"{artifact}: threshold {threshold.value:.6g} from {threshold.rows:,} windows (was {was:.6g})")
+    click.echo(f"{np.mean(errors > was):.2%} of them are above the bundle's own")
+    click.echo(f"kept in {path}")
+
+
+def _first_row(expected: "Input", data: Path, minutes: float) -> int:
+    """Return the number of the first row that is of the last minutes."""
+    import numpy as np
+
+    from ..readers.open import read_pieces
+
+    found = [piece.times for piece in read_pieces(data, columns=expected.features, times=True)]
+    known = [times for times in found if times is not None]
+    if len(known) < len(found):
+        raise DataError(f"{data}: has no column of times, which --last needs; give the readings alone")
+    times = np.concatenate(known)
+    return int(np.argmax(times > times.max() - np.timedelta64(round(minutes * 60e6), "us"))) + 1

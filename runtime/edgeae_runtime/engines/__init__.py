@@ -1,0 +1,14 @@
+"""The inference engines, and the choice among them."""
+
+from typing import TYPE_CHECKING
+
+from ..lazy import attributes
+
+if TYPE_CHECKING:
+    from .base import run_batches
+    from .golden import golden_key
+    from .registry import load_engine
+
+__all__ = ["golden_key", "load_engine", "run_batches"]
+
+__getattr__ = attributes(__name__, {"golden_key": "golden", "load_engine": "registry", "run_batches": "base"})

@@ -1,0 +1,1 @@
+"""Live series: verdicts, alarms and drift."""

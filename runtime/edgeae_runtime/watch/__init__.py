@@ -1,0 +1,1 @@
+"""``edgeae watch``: readings in, results out, for years."""

@@ -1,0 +1,246 @@
+"""From lines and messages to results.
+
+A reading that is delivered twice is scored once. It is known by its ``seq``, by its time (to the stream it is
+late), or, where it has neither, by what the broker flags of the message.
+"""
+
+import math
+import time
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..bundle.manifest import Threshold
+from ..errors import DataError
+from ..series.stream_clock import LONGEST_STEP, Numbers
+from ..streams.result import StreamResult
+from ..streams.stream import Stream
+from .log import Log
+from .readings import Parser, Reading
+from .silence import Silence
+from .sources.lines import Lines, Position
+
+if TYPE_CHECKING:
+    from ..autoencoder import Autoencoder
+
+RESENT_SECONDS = 60.0
+"""Seconds after a connection was made in which a time not after the last one is of a reading that was sent
+again. The stream alone would take a hundred such for a clock that was set back."""
+REMEMBERED_MESSAGES = 64
+"""Messages that are remembered, to recognize what the broker delivers again; see `mqtt.RECEIVE_MAXIMUM`."""
+
+
+class _Kept(msgspec.Struct):
+    """What outlives a restart."""
+
+    stream: msgspec.Raw = msgspec.Raw()
+    numbers: Numbers = msgspec.field(default_factory=Numbers)
+    recent: list[int] = []
+    """The last messages: id and checksum of the payload."""
+    position: Position | None = None
+    """In the followed file, of what was taken so far."""
+    header: bytes | None = None
+    """See `Parser`."""
+
+
+class Intake:
+    """Takes readings; for one thread."""
+
+    def __init__(
+        self,
+        autoencoder: "Autoencoder",
+        threshold: float | Threshold,
+        settings: dict[str, Any],
+        *,
+        embedding: bool,
+        metrics: dict[str, float],
+        log: Log,
+        stale_after: float | None = None,
+    ) -> None:
+        """Start with nothing remembered; see `restore`. The first three are of `Detector.stream`.
+
+        Raises:
+            DataError: a setting is out of range.
+        """
+        self._settings, self._embedding, self._metrics, self._log = settings, embedding, metrics, log
+        self.results: list[bytes] = []
+        """JSON, to be taken away by the caller."""
+        self.connected = -math.inf
+        """When the last connection to a broker was made, by `time.monotonic`."""
+        wanted = autoencoder.manifest.input
+        self._parser = Parser(wanted)
+        self.silence = Silence(
+            wanted, lambda: self._stream.usual_step, seconds=stale_after, log=log, metrics=metrics
+        )
+        self._kept = _Kept()
+        self._drift: str | None = None
+        self._run(autoencoder, threshold, None)
+
+    def _run(self, autoencoder: "Autoencoder", threshold: float | Threshold, state: bytes | None) -> None:
+        self._stream: Stream = autoencoder.stream(threshold=threshold, state=state, **self._settings)
+        self._running = autoencoder, threshold
+        self._counted = {
+            name: self._metrics[f"{name}_total"] for name in ("late", "doubted", "missing", "interruptions")
+        }
+
+    def state(self) -> bytes:
+        """Return all that outlives a restart, as JSON: also the open window."""
+        self._kept.stream = msgspec.Raw(self._stream.state(window=True))
+        self._kept.header = self._parser.header
+        return msgspec.json.encode(self._kept)
+
+    @property
+    def position(self) -> Position | None:
+        """Return where in the followed file the lines so far end."""
+        return self._kept.position
+
+    def restore(self, state: bytes, sequence: int, *, keep_window: bool) -> None:
+        """Go on from another one's `state`; if it cannot be read, at least from the number ``sequence``.
+
+        ``keep_window``: whether even a reading without a time continues the open window.
+        """
+        try:
+            kept = msgspec.json.decode(state, type=_Kept)
+            stream = msgspec.json.decode(kept.stream)
+            if not keep_window and stream["ticks"]["last"] is None:
+                stream["open"] = None
+            if kept.header is not None:
+                self._parser.begin(kept.header)
+            self._run(*self._running, msgspec.json.encode(stream))
+            self._kept = kept
+        except (ValueError, LookupError, TypeError, DataError) as error:
+            self._log.write(f"starts anew, but for the sequence number ({error})")
+            stream = {**msgspec.json.decode(self._stream.state()), "sequence": sequence}
+            self._run(*self._running, msgspec.json.encode(stream))
+
+    def swap(self, autoencoder: "Autoencoder", threshold: float | Threshold) -> str | None:
+        """Go on with another bundle or threshold, open window and all; return what is new.
+
+        Raises:
+            EdgeaeError: it does not fit, and nothing has changed.
+        """
+        before, own = self._running
+        if autoencoder is before and threshold == own:
+            return None
+        self.count()
+        self._run(autoencoder, threshold, self._stream.state(window=True))
+        what = "threshold" if autoencoder is before else "bundle"
+        return f"{what}; the threshold is {self._stream.threshold:.6g}"
+
+    def take_lines(self, chunk: Lines, between: Callable[[], object]) -> None:
+        """Take lines of a file or pipe, and call ``between`` after each.
+
+        Raises:
+            DataError: a first line that is neither JSON nor a header that fits.
+        """
+        is_new = chunk.is_new or self._parser.header is None
+        for line in chunk.lines:
+            if line.strip():
+                if is_new:
+                    self._parser.begin(line)
+                    is_new = False
+                if line != self._parser.header:
+                    self._take(line)
+            between()
+        for _ in range(chunk.too_long):
+            self._reject("a line is longer than --max-reading allows")
+        self._kept.position = chunk.position
+
+    def take_message(self, payload: bytes, mid: int, is_repeat: bool) -> None:
+        """Take an MQTT message: its payload, its id, and whether it may have been delivered before."""
+        key = mid << 32 | zlib.crc32(payload)
+        if is_repeat and key in self._kept.recent:
+            self._metrics["repeated_total"] += 1
+            return
+        self._take(payload)
+        self._kept.recent = [*self._kept.recent[1 - REMEMBERED_MESSAGES :], key]
+
+    def _take(self, line: bytes) -> None:
+        metrics, log = self._metrics, self._log
+        reading = None
+        try:
+            reading = self._parser.parse(line)
+            missing = self._missing(reading)
+            if missing is None:
+                metrics["repeated_total"] += 1
+                log.now_and_then(f"a reading is left out: it came before ({_described(reading)})", "repeated")
+                return
+            if reading.time is None:  # else the stream sees it by the time
+                for _ in range(min(missing, self._settings["hold"] + 1)):
+                    self._note(self._stream.push(None))
+            self._push(reading)
+        except DataError as error:
+            self._reject(str(error), reading)
+        except (MemoryError, RecursionError) as error:
+            self._reject(f"is too much to take ({type(error).__name__})", reading)
+
+    def _push(self, reading: Reading) -> None:
+        """Give it to the stream, and log where its time is not believed or it is not taken."""
+        log, stream = self._log, self._stream
+        late, doubted, whole, clock = stream.late, stream.doubted, stream.missing, stream.clock
+        result = stream.push(reading.values, reading.time)
+        self._metrics["samples_total"] += 1
+        if stream.late > late:
+            why = f"its time, {reading.time}, is not after the last one, {clock}"
+            more = "set the sender's clock, or send finer times or none"
+            log.now_and_then(f"a reading is left out: {why}; {more}", "late")
+            self.silence.note(reading.values, is_full=False, why="late")
+            return
+        if stream.doubted > doubted:
+            log.now_and_then(
+                f"a reading is taken without its time, {reading.time}, so far from the last one, {clock}, "
+                "that it is believed only if the next agrees",
+                "doubted",
+            )
+        self._note(result)
+        is_full = stream.missing == whole
+        self.silence.note(reading.values, is_full=is_full, has_result=result is not None)
+
+    def _reject(self, why: str, reading: Reading | None = None) -> None:
+        self._metrics["rejected_total"] += 1
+        self._log.now_and_then(f"a reading is left out: {why}", "rejected")
+        values = None if reading is None else reading.values
+        self.silence.note(values, is_full=False, why="left out, as told")
+
+    def _missing(self, reading: Reading) -> int | None:
+        """Return how many readings never came before this one, as ``seq`` shows, or None for one known."""
+        numbers, seq = self._kept.numbers, reading.sequence
+        last, when = self._stream.clock, reading.time
+        is_later = is_earlier = False
+        if last is not None and when is not None and abs(when - last) <= LONGEST_STEP:
+            is_later, is_earlier = when > last, when <= last
+        is_new_link = time.monotonic() - self.connected < RESENT_SECONDS
+        if is_earlier and is_new_link and (seq is None or not numbers.ranges):
+            return None
+        return 0 if seq is None else numbers.take(seq, is_later=is_later)
+
+    def _note(self, result: StreamResult | None) -> None:
+        if result is None:
+            return
+        metrics = self._metrics
+        metrics["windows_total"] += 1
+        metrics["anomalies_total"] += result.anomaly
+        metrics["error"], metrics["threshold"] = result.error, result.threshold
+        metrics["alarm"], metrics["drift"] = int(result.alarm), int(result.drift is not None)
+        if (result.drift is None) != (self._drift is None):
+            self._log.write(f"drift: {result.drift or 'no more'}")
+        self._drift = result.drift
+        record = result._asdict()
+        if self._embedding:
+            record["embedding"] = result.embedding.tolist()
+        else:
+            del record["embedding"]
+        self.results.append(msgspec.json.encode(record))
+
+    def count(self) -> None:
+        """Bring the metrics up to date."""
+        for name, before in self._counted.items():
+            self._metrics[f"{name}_total"] = before + getattr(self._stream, name)
+
+
+def _described(reading: Reading) -> str:
+    if reading.sequence is None:
+        return f"time {reading.time}"
+    return f"seq {reading.sequence}"

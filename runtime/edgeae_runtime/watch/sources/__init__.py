@@ -1,0 +1,1 @@
+"""Where the readings of a watch come from."""
