@@ -46,7 +46,9 @@ class Trained:
     def source(self) -> Source:
         """The same as the exporter wants it."""
         encoder, decoder = self.model.get_layer("encoder"), self.model.get_layer("decoder")
-        return Source(encoder, decoder, self.scaler, self.input, self.held_out[:MOST_HELD_OUT_ROWS])
+        rows = self.held_out[:MOST_HELD_OUT_ROWS]
+        settings = msgspec.to_builtins(self.config)
+        return Source(encoder, decoder, self.scaler, self.input, rows, settings=settings)
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write a run folder: model, scaler and settings, history, loss curve, held-out rows.

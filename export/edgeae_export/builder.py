@@ -24,6 +24,7 @@ from .fidelity.limits import DEFAULT_LIMITS, MICRO_LIMITS, Limits
 from .fidelity.reference import Reference
 from .fidelity.rows import check_rows, split_rows
 from .formats import micro, onnx, tflite
+from .formats.operators import operators_of
 from .model.check import find_unconvertible
 from .model.rebuild import RECURRENT
 from .quantization import onnx as quantize_onnx
@@ -225,6 +226,7 @@ class ArtifactBuilder:
             trials=trials,
             fidelity=fidelity,
             threshold=threshold,
+            operators=operators_of(content, file_format),
         )
         few = run_batches(engine, batch[:GOLDEN_ROWS], precision, file_format)
         tensors = {**own_input, **dict(zip(TENSORS[role][1], few, strict=True))}

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from edgeae_runtime import DataError, FidelityError, Input, Manifest, Scaler, windows
 from edgeae_runtime.arrays import as_samples
-from edgeae_runtime.bundle import FORMAT_VERSION, GOLDEN_NAME, Rule, encode_manifest
+from edgeae_runtime.bundle import (
+    FORMAT_VERSION,
+    GOLDEN_NAME,
+    NEEDS_RUNTIME,
+    Calibration,
+    Rule,
+    encode_manifest,
+)
 from edgeae_runtime.errors import Argument
 from edgeae_runtime.files import check_target, new_file, new_folder, recover
 from edgeae_runtime.named import by_name, names_of
@@ -27,6 +34,7 @@ from .config import ExportConfig
 from .fidelity.candidate import Candidate
 from .fidelity.limits import DEFAULT_LIMITS, Limits
 from .model.load import from_models, load_keras, load_run
+from .provenance import bundle_id, provenance
 from .source import UNSCALED, Source
 
 _PRODUCERS = (
@@ -247,7 +255,7 @@ def _bundle_files(builder: ArtifactBuilder, kept: list[Candidate]) -> dict[str, 
 
 
 def _manifest(builder: ArtifactBuilder, kept: list[Candidate], files: dict[str, bytes]) -> Manifest:
-    source = builder.source
+    source, origin = builder.source, provenance(builder.source)
     return Manifest(
         format_version=FORMAT_VERSION,
         input=source.input,
@@ -258,6 +266,10 @@ def _manifest(builder: ArtifactBuilder, kept: list[Candidate], files: dict[str, 
         files={name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         artifacts=tuple(judged.artifact for judged in kept),
         producer={name: version(name) for name in _PRODUCERS},
+        needs_runtime=NEEDS_RUNTIME,
+        id=bundle_id(source, origin),
+        calibration=Calibration(rows=len(builder.calibration.scaled)),
+        provenance=origin,
     )
 
 

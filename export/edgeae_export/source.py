@@ -3,7 +3,7 @@
 The format of a run folder lives here; the trainer imports it to write one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -41,3 +41,5 @@ class Source:
     """Held-out normal samples (n, *shape) in raw units, for calibration, thresholds and the gate."""
     anomalies: NDArray[Any] | None = None
     """Samples (m, *shape) known to be anomalies, for the threshold rule ``f1``."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of the training, as far as they are known."""

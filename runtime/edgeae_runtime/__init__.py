@@ -10,6 +10,8 @@ What `dir` shows is public; the modules behind it are not. `EdgeaeError` shows a
 import os
 from typing import TYPE_CHECKING, Any
 
+from .names import VERSION
+
 if TYPE_CHECKING:
     from . import udf
     from .autoencoder import Autoencoder, Detector, load
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from .streams.result import StreamResult
     from .streams.stream import Stream
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 # ONNX Runtime's Linux builds report to their maker once imported. The exporter and the trainer import this
 # package before all else, nothing here imports an engine by itself, and child processes inherit it.

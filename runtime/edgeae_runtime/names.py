@@ -5,6 +5,9 @@ Nothing here takes time to import, so the commands have them at hand before ther
 
 from typing import Literal, TypeAlias, get_args
 
+VERSION = "0.1.0"
+"""Of edgeae-runtime, as in its pyproject.toml."""
+
 MANIFEST_NAME = "manifest.json"
 SEAL_NAME = "manifest.sha256"
 """SHA-256 of the manifest's bytes, as ``sha256sum -c`` reads it."""

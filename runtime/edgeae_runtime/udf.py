@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .autoencoder import Autoencoder, load
-from .bundle.manifest import manifest_digest
+from .bundle.codec import manifest_digest
 from .engines.base import BATCH_ROWS
 from .errors import BundleError, DataError
 from .extras import import_extra

@@ -6,12 +6,14 @@ import subprocess
 from dataclasses import replace
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 from scipy.stats import spearmanr
 
 import edgeae_export
+import edgeae_runtime
 from edgeae import TrainConfig, train
 from edgeae.data.dataset import Data
 from edgeae_export import Limits
@@ -19,6 +21,7 @@ from edgeae_export.errors import RunError
 from edgeae_export.fidelity.limits import DEFAULT_LIMITS
 from edgeae_export.formats import onnx as formats_onnx
 from edgeae_export.model.load import load_run
+from edgeae_export.provenance import bundle_id, provenance
 from edgeae_export.quantization import onnx as quantize_onnx
 from edgeae_export.quantization import tflite as quantize_tflite
 from edgeae_runtime import Bundle, DataError, FidelityError, OutputError, load, verify
@@ -62,7 +65,8 @@ def test_a_bundle_holds_every_artifact_with_its_size_and_hash(case):
 
 def test_the_manifest_says_what_a_device_must_know(case):
     found = manifest(case.folder)
-    assert found["format_version"] == 1
+    assert found["format_version"] == 2
+    assert found["needs_runtime"] == edgeae_runtime.__version__
     assert found["error"] == "mse"
     assert found["latent_size"] == 8
     assert tuple(found["input"]["shape"]) == case.rows.shape[1:]
@@ -70,6 +74,38 @@ def test_the_manifest_says_what_a_device_must_know(case):
     assert found["scaler"]["offset"] == list(case.source.scaler.offset)
     assert found["scaler"]["gain"] == list(case.source.scaler.gain)
     assert {"edgeae", "tensorflow", "onnxruntime"} <= set(found["producer"])
+
+
+def test_a_bundle_knows_its_operators_its_settings_and_the_rows_that_it_was_made_with(case):
+    found = manifest(case.folder)
+    used = {artifact["path"]: artifact["operators"] for artifact in found["artifacts"]}
+    assert used["encoder.float32.tflite"] == sorted(used["encoder.float32.tflite"])
+    assert "FULLY_CONNECTED" in used["encoder.float32.tflite"]
+    graph = onnx.load(case.folder / "scorer.int8.onnx").graph
+    assert used["scorer.int8.onnx"] == sorted({node.op_type for node in graph.node})
+    (data,) = found["provenance"]["data"]
+    assert data["rows"] == len(case.source.rows)
+    assert found["provenance"]["settings"]["latent"] == 8
+    assert found["calibration"]["rows"] == min(1024, len(case.source.rows) // 2)
+
+
+def test_the_id_is_the_models_and_changes_with_weights_scaler_settings_and_data(digits):
+    def known(source):
+        return bundle_id(source, provenance(source))
+
+    source = digits.source
+    first = known(source)
+    assert len(first) == 64 and known(source) == first
+    scaler = msgspec.structs.replace(source.scaler, offset=(1.0,))
+    others = [
+        replace(source, scaler=scaler),
+        replace(source, rows=source.rows[:-1]),
+        replace(source, rows=source.rows.astype(np.float64)),
+        replace(source, anomalies=source.rows[:3]),
+        replace(source, settings={**source.settings, "seed": 2}),
+        replace(source, encoder=source.decoder, decoder=source.encoder),
+    ]
+    assert len({first, *map(known, others)}) == 1 + len(others)
 
 
 def test_the_golden_rows_are_held_out_ones_with_what_each_artifact_gives(case, run):

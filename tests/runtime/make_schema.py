@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 import edgeae_runtime
-from edgeae_runtime.bundle import manifest
+from edgeae_runtime.bundle import FORMAT_VERSION, manifest
 
 TARGET = Path(edgeae_runtime.__file__).with_name("manifest.schema.json")
 
@@ -23,7 +23,7 @@ def schema() -> bytes:
         del definition["title"], definition["description"]
     heading = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"manifest.json of an edgeae bundle, format {manifest.FORMAT_VERSION}",
+        "title": f"manifest.json of an edgeae bundle, format {FORMAT_VERSION}",
         "$comment": "edgeae_runtime/bundle/manifest.py tells what each field means",
     }
     return msgspec.json.encode({**heading, **described}) + b"\n"

@@ -38,7 +38,7 @@ def load_run(path: Path, *, latent_layer: str | None = None) -> Source:
 
     model = load_keras(path / MODEL_NAME)
     encoder, decoder = split_model(model, latent_layer)
-    source = Source(encoder, decoder, run.scaler, run.input, rows)
+    source = Source(encoder, decoder, run.scaler, run.input, rows, settings=run.config)
     check_same((model,), source)
     return source
 

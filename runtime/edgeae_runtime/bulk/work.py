@@ -18,7 +18,7 @@ import numpy as np
 
 from ..autoencoder import load
 from ..bundle.archive import Bundle
-from ..bundle.manifest import manifest_digest
+from ..bundle.codec import manifest_digest
 from ..engines.base import BATCH_ROWS
 from ..engines.registry import ENGINE_MODULES
 from ..errors import BundleError

@@ -5,14 +5,19 @@ from typing import TYPE_CHECKING
 from ..lazy import attributes
 
 if TYPE_CHECKING:
-    from .manifest import FORMAT_VERSION, GOLDEN_NAME, TENSORS, artifact_name, encode_manifest
+    from .codec import FORMAT_VERSION, NEEDS_RUNTIME, encode_manifest
+    from .manifest import GOLDEN_NAME, TENSORS, Calibration, DataFile, Provenance, artifact_name
     from .thresholds import DEFAULT_RULE, Rule, RuleError
 
 __all__ = [
     "DEFAULT_RULE",
     "FORMAT_VERSION",
     "GOLDEN_NAME",
+    "NEEDS_RUNTIME",
     "TENSORS",
+    "Calibration",
+    "DataFile",
+    "Provenance",
     "Rule",
     "RuleError",
     "artifact_name",
@@ -22,13 +27,17 @@ __all__ = [
 __getattr__ = attributes(
     __name__,
     {
+        "Calibration": "manifest",
         "DEFAULT_RULE": "thresholds",
-        "FORMAT_VERSION": "manifest",
+        "DataFile": "manifest",
+        "FORMAT_VERSION": "codec",
         "GOLDEN_NAME": "manifest",
+        "NEEDS_RUNTIME": "codec",
+        "Provenance": "manifest",
         "Rule": "thresholds",
         "RuleError": "thresholds",
         "TENSORS": "manifest",
         "artifact_name": "manifest",
-        "encode_manifest": "manifest",
+        "encode_manifest": "codec",
     },
 )

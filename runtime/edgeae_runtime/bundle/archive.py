@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ..errors import BundleError
 from ..names import MANIFEST_NAME, SEAL_NAME
+from .codec import decode_manifest
 from .container import SizeError, is_zip, read_member
-from .manifest import Artifact, Manifest, decode_manifest
+from .manifest import Artifact, Manifest
 from .manifest_check import check_manifest, is_sha256
 
 MAX_MANIFEST = 2**24

@@ -1,18 +1,13 @@
 """The contract of a bundle, for exporter and runtime: ``manifest.json``."""
 
-import hashlib
 import math
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError
-from ..names import MANIFEST_NAME, Format, Precision, Role
-
-FORMAT_VERSION = 1
-"""The newest bundle format that this runtime reads."""
+from ..names import Format, Precision, Role
 
 GOLDEN_NAME = "golden.npz"
 
@@ -30,11 +25,7 @@ The ``autoencoder`` is the bare network for microcontrollers: int8 in and out, s
 Floats: TypeAlias = NDArray[np.float32]
 
 
-class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A record that refuses fields it does not know."""
-
-
-class Scaler(_Strict, frozen=True, kw_only=True):
+class Scaler(msgspec.Struct, frozen=True, kw_only=True):
     """Raw units to the network's units: ``scaled = (float32(x) - offset) * gain``.
 
     Both tuples have one value for the whole sample or one for each entry of its last axis.
@@ -69,7 +60,7 @@ class Scaler(_Strict, frozen=True, kw_only=True):
         return raw
 
 
-class Input(_Strict, frozen=True, kw_only=True):
+class Input(msgspec.Struct, frozen=True, kw_only=True):
     """What one sample looks like, in raw units."""
 
     shape: tuple[int, ...]
@@ -88,7 +79,7 @@ class Input(_Strict, frozen=True, kw_only=True):
         return math.prod(self.shape)
 
 
-class Threshold(_Strict, frozen=True, kw_only=True):
+class Threshold(msgspec.Struct, frozen=True, kw_only=True):
     """The error above which a sample counts as an anomaly."""
 
     rule: str
@@ -99,9 +90,17 @@ class Threshold(_Strict, frozen=True, kw_only=True):
     """Held-out normal rows that it was taken on."""
     quantiles: dict[str, float]
     """The error's quantiles on those rows, so that another false-alarm rate can be chosen later."""
+    independent_rows: float | None = None
+    """How many independent rows those are worth: overlapping windows are worth less than their number."""
+    false_alarm_rate: float | None = None
+    """The share of normal rows above the threshold that was asked for."""
+    upper_bound: float | None = None
+    """A bound that this share on new normal rows stays below, as far as so few rows can tell."""
+    method: str | None = None
+    """How the bound was found."""
 
 
-class Fidelity(_Strict, frozen=True, kw_only=True):
+class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     """How far an artifact, half of it with Keras's other half, is from the float model on held-out rows."""
 
     rows: int
@@ -121,7 +120,7 @@ class Fidelity(_Strict, frozen=True, kw_only=True):
     """Share of the rows above the float model's threshold."""
 
 
-class Recipe(_Strict, frozen=True, kw_only=True):
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """A choice of how the network's layers are quantized."""
 
     name: str
@@ -136,7 +135,7 @@ class Recipe(_Strict, frozen=True, kw_only=True):
     """What no layer gets rounded: nothing, the code, or the code and the last layer's input."""
 
 
-class Trial(_Strict, frozen=True, kw_only=True):
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """What one recipe gave when the best was looked for."""
 
     recipe: str
@@ -144,7 +143,7 @@ class Trial(_Strict, frozen=True, kw_only=True):
     rank_correlation: float
 
 
-class Artifact(_Strict, frozen=True, kw_only=True):
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     """One model file of the bundle."""
 
     role: Role
@@ -161,13 +160,51 @@ class Artifact(_Strict, frozen=True, kw_only=True):
     """All recipes that were tried, this one included."""
     fidelity: Fidelity
     threshold: Threshold
+    operators: tuple[str, ...] = ()
+    """Names of the operators in the file, sorted; of other domains than ONNX's own as ``domain:name``."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a path outside of the bundle."""
         _check_name(self.path)
 
 
-class Manifest(_Strict, frozen=True, kw_only=True):
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """A column of the data that the model was trained on."""
+
+    name: str
+    role: Literal["feature", "time", "group", "label", "ignored"]
+    unit: str | None = None
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """What the activation ranges of quantized artifacts were taken from."""
+
+    rows: int
+    independent_rows: float | None = None
+    """As for a threshold."""
+
+
+class DataFile(msgspec.Struct, frozen=True, kw_only=True):
+    """Data that had a part in the bundle."""
+
+    name: str
+    """A file's name without its folder, or what the data are."""
+    sha256: str
+    """Of the file's bytes, or of the values as they lie in memory, row by row."""
+    rows: int | None = None
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a bundle comes from; without dates and paths, so that the same inputs give the same bytes."""
+
+    name: str | None = None
+    """What people call the model."""
+    data: tuple[DataFile, ...] = ()
+    settings: dict[str, Any] = {}
+    """Of the training, as it used them."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a device must know about a bundle besides the networks themselves."""
 
     format_version: int
@@ -184,11 +221,23 @@ class Manifest(_Strict, frozen=True, kw_only=True):
     artifacts: tuple[Artifact, ...]
     producer: dict[str, str]
     """Versions of the packages that made the bundle."""
+    needs_runtime: str | None = None
+    """The first edgeae-runtime that reads it."""
+    id: str | None = None
+    """SHA-256 of float weights, scaler, input, settings and data: known before any artifact is made."""
+    columns: tuple[Column, ...] = ()
+    calibration: Calibration | None = None
+    provenance: Provenance | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for a file outside of the bundle."""
         for name in self.files:
             _check_name(name)
+
+    @property
+    def all_files(self) -> dict[str, str]:
+        """SHA-256 by name of every file of the bundle but the manifest and its digest."""
+        return {**{artifact.path: artifact.sha256 for artifact in self.artifacts}, **self.files}
 
     def find(self, role: Role, precision: Precision, file_format: Format) -> Artifact | None:
         """Return the artifact of that kind, or None."""
@@ -204,37 +253,3 @@ def _check_name(name: str) -> None:
 def artifact_name(role: Role, precision: Precision, file_format: Format) -> str:
     """Return an artifact's file name, such as ``scorer.int8.onnx``."""
     return f"{role}.{precision}.{file_format}"
-
-
-def manifest_digest(manifest: Manifest) -> str:
-    """Return its SHA-256."""
-    return hashlib.sha256(encode_manifest(manifest)).hexdigest()
-
-
-def encode_manifest(manifest: Manifest) -> bytes:
-    """Return the bytes of ``manifest.json``."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-
-
-class _Version(msgspec.Struct):
-    format_version: int
-
-
-def decode_manifest(content: bytes, where: str) -> Manifest:
-    """Read the bytes of ``manifest.json``; errors call the bundle ``where``.
-
-    Raises:
-        BundleError: not JSON, of a newer format, or a field is missing, unknown or of a wrong type.
-    """
-    try:
-        version = msgspec.json.decode(content, type=_Version).format_version
-        if version > FORMAT_VERSION:
-            raise BundleError(
-                f"{where}: bundle format {version}, but this runtime reads up to {FORMAT_VERSION}; "
-                "update it (pip install --upgrade edgeae-runtime) or export again with an older edgeae"
-            )
-        return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise BundleError(
-            f"{where}: {MANIFEST_NAME} is not valid ({error}); copy the bundle again"
-        ) from error

@@ -38,6 +38,16 @@ def check_manifest(manifest: "Manifest") -> None:
     _check_input(manifest.input)
     _between("latent_size", manifest.latent_size, 1, MAX_VALUES)
     _check_threshold("reference", manifest.reference)
+    if manifest.id is not None:
+        _check_digest("id", manifest.id)
+    for data in manifest.provenance.data if manifest.provenance else ():
+        _check_digest(data.name[:80], data.sha256)
+        _between("provenance: rows", data.rows, 0, MAX_COUNT)
+    if manifest.calibration is not None:
+        _between("calibration.rows", manifest.calibration.rows, 1, MAX_COUNT)
+        _between("calibration.independent_rows", manifest.calibration.independent_rows, 0, MAX_COUNT)
+    if len(manifest.columns) > MAX_VALUES:
+        raise ValueError(f"{len(manifest.columns)} columns, expected at most {MAX_VALUES}")
     kinds, paths = set(), {*manifest.files}
     for name, digest in manifest.files.items():
         _check_digest(name, digest)
@@ -90,6 +100,9 @@ def _check_fidelity(name: str, fidelity: "Fidelity") -> None:
 def _check_threshold(name: str, threshold: "Threshold") -> None:
     _between(f"{name}: threshold", threshold.value, 0, MAX_ERROR)
     _between(f"{name}: threshold.rows", threshold.rows, 1, MAX_COUNT)
+    _between(f"{name}: threshold.independent_rows", threshold.independent_rows, 0, MAX_COUNT)
+    _between(f"{name}: threshold.false_alarm_rate", threshold.false_alarm_rate, 0, 1)
+    _between(f"{name}: threshold.upper_bound", threshold.upper_bound, 0, 1)
     before = 0.0
     for share, value in sorted((_share(name, key), value) for key, value in threshold.quantiles.items()):
         if not before <= value <= MAX_ERROR:

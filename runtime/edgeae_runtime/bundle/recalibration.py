@@ -12,7 +12,8 @@ import msgspec
 
 from ..errors import BundleError, EdgeaeWarning
 from .archive import Bundle
-from .manifest import Manifest, Threshold, manifest_digest
+from .codec import manifest_digest
+from .manifest import Manifest, Threshold
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -33,6 +33,19 @@ def info(bundle: Path, as_json: bool) -> None:
     if manifest.input.features:
         click.echo(f"columns: {', '.join(manifest.input.features)}")
     click.echo(f"error: {manifest.error} in scaled units; threshold by {manifest.reference.rule}")
+    needs = f", needs edgeae-runtime {manifest.needs_runtime} or newer" if manifest.needs_runtime else ""
+    click.echo(f"format {manifest.format_version}{needs}")
+    if manifest.id:
+        click.echo(f"id {manifest.id}")
+    origin = manifest.provenance
+    if origin and origin.name:
+        click.echo(f"name: {origin.name}")
+    for data in origin.data if origin else ():
+        count = "" if data.rows is None else f", {data.rows:,} rows"
+        click.echo(f"made with {data.name}{count}, SHA-256 {data.sha256[:12]}…")
+    if origin and origin.settings:
+        set_to = (f"{name}={value}" for name, value in origin.settings.items() if value is not None)
+        click.echo(f"trained with {', '.join(set_to)}")
     click.echo()
     rows = [["artifact", "kB", "threshold", "error moves", "rank corr.", "false alarms"]]
     for artifact in manifest.artifacts:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..autoencoder import Autoencoder, load
 from ..bundle.archive import Bundle
-from ..bundle.manifest import manifest_digest
+from ..bundle.codec import manifest_digest
 from ..engines.golden import verify
 from ..errors import BundleError, DataError, EdgeaeError
 

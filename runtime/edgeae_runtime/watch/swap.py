@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bundle.manifest import Threshold, artifact_name, manifest_digest
+from ..bundle.codec import manifest_digest
+from ..bundle.manifest import Threshold, artifact_name
 from ..bundle.recalibration import read_threshold, threshold_path
 from ..errors import BundleError, EdgeaeError
 from ..names import ENGINE_FORMATS

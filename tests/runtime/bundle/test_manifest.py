@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 
@@ -10,9 +11,11 @@ from hypothesis.extra import numpy as st_np
 
 import edgeae_runtime
 from edgeae_runtime import Artifact, BundleError, Fidelity, Input, Manifest, Scaler, Threshold
+from edgeae_runtime.bundle.codec import FORMAT_VERSION, decode_manifest, encode_manifest
 from edgeae_runtime.bundle.formulas import reconstruction_error
-from edgeae_runtime.bundle.manifest import FORMAT_VERSION, artifact_name, decode_manifest, encode_manifest
+from edgeae_runtime.bundle.manifest import Calibration, Column, DataFile, Provenance, artifact_name
 
+ROLE = "Invalid enum value 'x'"
 unhurried = settings(deadline=None)
 
 EPSILON = float(np.finfo(np.float32).eps)
@@ -156,13 +159,23 @@ artifacts = st.builds(
 )
 manifests = st.builds(
     Manifest,
-    format_version=st.integers(1, FORMAT_VERSION),
+    format_version=st.just(FORMAT_VERSION),
     input=st.builds(Input, shape=st.tuples(counts), window=st.none() | counts, stride=st.none() | counts),
     scaler=scalers,
     latent_size=counts,
     reference=thresholds,
     files=st.dictionaries(st.sampled_from(["golden.npz", "autoencoder.int8.h"]), st.text()),
     artifacts=st.lists(artifacts, max_size=2).map(tuple),
+    needs_runtime=st.none() | st.text(),
+    id=st.none() | st.text(),
+    columns=st.lists(st.builds(Column), max_size=2).map(tuple),
+    calibration=st.none() | st.builds(Calibration, rows=counts, independent_rows=st.none()),
+    provenance=st.none()
+    | st.builds(
+        Provenance,
+        data=st.lists(st.builds(DataFile, rows=st.none() | counts), max_size=2).map(tuple),
+        settings=st.dictionaries(st.text(), st.none() | st.booleans() | st.text(), max_size=2),
+    ),
 )
 
 
@@ -176,7 +189,7 @@ def test_a_manifest_comes_back_as_it_was_and_the_same_one_gives_the_same_bytes(m
 
 def test_a_manifest_is_text_for_people_too(tiny) -> None:
     content = encode_manifest(edgeae_runtime.Bundle(tiny).manifest)
-    assert content.startswith(b'{\n  "format_version": 1,\n  "input": {\n')
+    assert content.startswith(b'{\n  "format_version": 2,\n  "input": {\n')
     assert content.endswith(b"}\n")
     assert content == (tiny / "manifest.json").read_bytes()
 
@@ -203,11 +216,76 @@ def test_a_newer_format_says_so_whatever_else_it_holds() -> None:
     )
 
 
+@pytest.mark.parametrize("needs", ["9.9", "10.0.1rc1"])
+def test_a_newer_format_names_the_runtime_that_it_needs(needs) -> None:
+    newer = msgspec.json.encode({"format_version": 3, "needs_runtime": needs, "input": "of another kind"})
+    assert told(newer) == (
+        f"pump.edgeae: bundle format 3 needs edgeae-runtime {needs} or newer, and this is "
+        f"{edgeae_runtime.__version__}; update it (pip install --upgrade edgeae-runtime) or export again "
+        "with an older edgeae"
+    )
+
+
+def test_what_no_version_can_be_is_not_repeated() -> None:
+    newer = msgspec.json.encode({"format_version": 3, "needs_runtime": "1\n[2J now run rm"})
+    assert ", but this runtime reads up to 2; update it" in told(newer)
+
+
+def places(value, path=()):
+    """Every record of a manifest."""
+    if isinstance(value, dict):
+        yield path
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(inner, dict | list):
+            yield from places(inner, (*path, key))
+
+
+FREE = {"files", "quantiles", "producer", "settings"}
+"""Tables with keys of their own: what is added there is no unknown field."""
+
+
+def test_fields_that_a_later_version_adds_are_ignored_wherever_they_stand(tiny) -> None:
+    content = (tiny / "manifest.json").read_bytes()
+    expected, paths = decode_manifest(content, "here"), list(places(json.loads(content)))
+    assert len(paths) > 50
+    for path in paths:
+        if path and path[-1] in FREE:
+            continue
+        newer = json.loads(content)
+        place = newer
+        for key in path:
+            place = place[key]
+        place["of a later version"] = {"anything": [1, None]}
+        assert decode_manifest(json.dumps(newer).encode(), "here") == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["needs_runtime", "id", "columns", "calibration", "provenance", "producer", "operators"]
+)
+def test_each_optional_field_may_be_absent(tiny, name) -> None:
+    found = json.loads((tiny / "manifest.json").read_bytes())
+    if name == "producer":  # this one may not
+        del found[name]
+        assert "missing required field `producer`" in told(json.dumps(found).encode())
+        return
+    for record in found["artifacts"] if name == "operators" else [found]:
+        record.pop(name, None)
+    assert not getattr(decode_manifest(json.dumps(found).encode(), "here"), name, None)
+
+
+def test_every_file_of_a_bundle_is_listed_once(tiny) -> None:
+    manifest = edgeae_runtime.Bundle(tiny).manifest
+    names = {path.name for path in tiny.iterdir()} - {"manifest.json", "manifest.sha256"}
+    assert manifest.all_files.keys() == names
+    for name, digest in manifest.all_files.items():
+        assert hashlib.sha256((tiny / name).read_bytes()).hexdigest() == digest
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda m: m.update(colour="red"), "Object contains unknown field `colour`"),
-        (lambda m: m["scaler"].update(bias=[1]), "Object contains unknown field `bias` - at `$.scaler`"),
+        (lambda m: m.update(columns=[{"name": "t", "role": "x"}]), f"{ROLE} - at `$.columns[0].role`"),
+        (lambda m: m.update(provenance={"data": 1}), "Expected `array`, got `int` - at `$.provenance.data`"),
         (lambda m: m.pop("format_version"), "Object missing required field `format_version`"),
         (lambda m: m.pop("latent_size"), "Object missing required field `latent_size`"),
         (lambda m: m["input"].pop("shape"), "Object missing required field `shape` - at `$.input`"),

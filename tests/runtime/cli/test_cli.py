@@ -238,7 +238,9 @@ def test_info_shows_what_the_bundle_holds(tiny, run) -> None:
     assert lines[0] == f"{tiny}: input 6, embedding 2, scaler standard"
     assert lines[1] == f"columns: {', '.join(COLUMNS)}"
     assert manifest.reference.rule in lines[2]
-    table = {line.split()[0]: line.split() for line in lines[5:]}
+    assert f"id {manifest.id}" in lines and "format 2, needs edgeae-runtime 0.1.0 or newer" in lines
+    assert any(line.startswith("made with held-out rows, 512 rows, SHA-256 ") for line in lines)
+    table = {line.split()[0]: line.split() for line in lines[lines.index("") + 2 :]}
     assert list(table) == [artifact.path for artifact in manifest.artifacts]
     for artifact in manifest.artifacts:
         cells = table[artifact.path]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgeae_runtime import Bundle, BundleError
-from edgeae_runtime.bundle.manifest import manifest_digest
+from edgeae_runtime.bundle.codec import manifest_digest
 from edgeae_runtime.watch.sandbox import Sandbox
 
 SCORER = "scorer.float32.onnx"
