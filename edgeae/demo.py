@@ -31,7 +31,7 @@ EpochBar: TypeAlias = Callable[[int], AbstractContextManager[Callable[[int, dict
 BUNDLE_NAME = "digits.edgeae"
 IMAGES_SHOWN = 10
 SECONDS = 10.0
-"""Of timing, in which `model.predict` alone takes most of each round."""
+"""Seconds of timing, in which `model.predict` alone takes most of each round."""
 
 
 def run_demo(out: Path, *, force: bool, epoch_bar: EpochBar, say: Callable[[str], None]) -> None:

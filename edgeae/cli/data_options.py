@@ -72,7 +72,7 @@ def read_data(
         count = sum(map(len, found.segments))
         click.echo(
             f"{len(found.values):,} windows of {window:,} readings in {count:,} uninterrupted "
-            f"stretch{'es' * (count != 1)}",
+            f"segment{'s' * (count != 1)}",
             err=True,
         )
     return found

@@ -18,7 +18,7 @@ from .spill import SpillBuffer
 
 @dataclass(frozen=True)
 class File:
-    """What was read of one file besides its values."""
+    """Labels, times and counts of one file, whose values go to the buffer."""
 
     where: str
     offset: int

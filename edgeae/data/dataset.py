@@ -28,5 +28,5 @@ class Data:
     """Readings from the start of one window to the start of the next."""
 
     segments: tuple[tuple[range, ...], ...] | None = None
-    """Of samples that lie in order of time: for each file, and in it for each uninterrupted segment, the
-    positions at which its samples start, counted in readings of the file. None where order means nothing."""
+    """Where samples in order of time start: for each file, and in it for each segment, their positions,
+    counted in readings of the file. None where order means nothing."""

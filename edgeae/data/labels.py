@@ -13,7 +13,7 @@ from edgeae_runtime import DataError
 from edgeae_runtime.readers import read
 
 _IDX_LABELS = b"\0\0\x08\x01"
-"""How an IDX file of bytes with one dimension starts."""
+"""First bytes of an IDX file of bytes with one dimension."""
 
 
 def read_labels(path: Path) -> NDArray[Any]:

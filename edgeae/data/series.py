@@ -63,7 +63,7 @@ def place_windows(found: Sequence[Segment], window: int, stride: int) -> tuple[r
     left = [s.stop - s.start for s in found if not len(s.starts(window, stride))]
     if left and places:
         warnings.warn(
-            f"{sum(left):,} readings lie in {len(left)} stretches shorter than a window of {window:,}, and "
+            f"{sum(left):,} readings lie in {len(left)} segments shorter than a window of {window:,}, and "
             "are left out",
             EdgeaeWarning,
             stacklevel=2,

@@ -1,4 +1,4 @@
-"""What training data may come from: files, folders, and tables or arrays in memory, all in pieces."""
+"""Sources of training data: files, folders, and tables or arrays in memory, all in pieces."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ class Part:
     """One file, or what is like one: its rows are one series."""
 
     where: str
-    """What errors call it."""
+    """Name of the part in error messages."""
     features: tuple[str, ...] | None
     pieces: Iterator[Piece]
 

@@ -13,14 +13,14 @@ from edgeae_runtime.errors import Argument
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one labelled episode of a series."""
+    """Detection of one labelled episode of a series."""
 
     start: str
     """Time, or number of the row from 1, of its first row; ``end``: of its last."""
     end: str
     rows: int
     alarms: int
-    """Of its rows, those above the threshold."""
+    """Number of its rows above the threshold."""
     delay: float | None
     """From its start to its first alarm, in seconds, or in rows without timestamps; None: missed."""
 

@@ -1,4 +1,4 @@
-"""What a code is good for once there are labels: classification and clustering, beside input and PCA."""
+"""Downstream tasks with labels: classification and clustering of the code, beside the input and PCA."""
 
 import warnings
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ MOST_ROWS = 10_000
 
 
 class Usefulness(msgspec.Struct, frozen=True, kw_only=True):
-    """How well one representation serves."""
+    """Scores of one representation in classification and clustering."""
 
     name: str
     values: int
@@ -28,7 +28,7 @@ class Usefulness(msgspec.Struct, frozen=True, kw_only=True):
     nearest_neighbours: float
     """Test accuracy of the majority of the five nearest training rows, Euclidean."""
     adjusted_rand: float
-    """Of k-means with as many clusters as classes, against the labels: 1 is equal, 0 is chance."""
+    """Adjusted Rand index of k-means, as many clusters as classes, and the labels: 1 is equal, 0 chance."""
     mutual_information: float
     """Normalised, of the same clusters: 0 to 1."""
 

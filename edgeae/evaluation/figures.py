@@ -26,18 +26,18 @@ class ErrorFigures(msgspec.Struct, frozen=True, kw_only=True):
     psnr: float | None
     """For images: ``10 log10((max - min)² / MSE)`` in dB, all three in raw units and over all rows."""
     quantiles: dict[str, float]
-    """Of the rows' errors (MSE)."""
+    """Quantiles of the rows' errors (MSE)."""
     threshold: float | None
     """Error above which a row is an alarm."""
     above: float | None
     """Share of the rows above the threshold, whatever their label."""
     bin_edges: tuple[float, ...]
-    """Of the histogram, in units of the error; the last bin ends at the largest error."""
+    """Bin edges of the histogram, in units of the error; the last bin ends at the largest error."""
     bin_counts: tuple[int, ...]
 
 
 class Compression(msgspec.Struct, frozen=True, kw_only=True):
-    """How much smaller the code is than the input."""
+    """Ratio of the input's size to the code's."""
 
     input_values: int
     code_values: int

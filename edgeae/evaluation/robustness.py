@@ -1,4 +1,4 @@
-"""What noise does: the error against the clean input, as the input gets noisier."""
+"""Robustness to noise: the error against the clean input, as the input gets noisier."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
-    """How one evaluated model bears one kind of noise."""
+    """Error of one evaluated model under one kind of noise."""
 
     name: str
     noise: NoiseKind

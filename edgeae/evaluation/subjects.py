@@ -58,7 +58,7 @@ class Opened:
     scaler: Scaler
     latent_size: int
     source: Source | None
-    """Of a run; a bundle carries no rows."""
+    """Models and rows of a run; None for a bundle, which carries no rows."""
 
 
 def open_subjects(path: Path, rule: Rule) -> Opened:

@@ -1,4 +1,4 @@
-"""What is minimised: a reconstruction loss, and what an objective or a regularization adds to it.
+"""Training objectives: a reconstruction loss, and what an objective or a regularization adds to it.
 
 With L the loss (mean over values and rows), B the loss of predicting the mean of the training rows, d the
 size of the code, z the code, h the encoder, all samples x in scaled units::

@@ -29,7 +29,7 @@ __all__ = ["SettingsError", "TrainConfig", "Trained", "TrainingError", "train"]
 BASELINE_ROWS = 10_000
 """Training rows on which the loss of predicting the mean is taken."""
 PLATEAU_FACTOR = 0.5
-"""What the learning rate is multiplied with where the validation loss stalls."""
+"""Factor for the learning rate where the validation loss stalls."""
 
 
 class TrainingError(EdgeaeError):

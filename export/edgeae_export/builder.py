@@ -44,7 +44,7 @@ _QUANTIZERS: dict[Format, ModuleType] = {"onnx": quantize_onnx, "tflite": quanti
 
 @dataclass(frozen=True)
 class Options:
-    """What to export, and how near to the float model it must be."""
+    """Artifacts to export, and their fidelity limits."""
 
     formats: tuple[Format, ...] = _DEFAULTS.formats
     precisions: tuple[Precision, ...] = _DEFAULTS.precisions
@@ -76,12 +76,12 @@ class ArtifactBuilder:
         """
         check_recipe(options.recipe, [(f, p) for _, p, f in options.kinds()])
         self.source, self.options = source, options
-        calibration, judged = split_rows(source.rows)
+        calibration, held_out = split_rows(source.rows)
         self.calibration = Reference.of(source, calibration)
         check_rows(self.calibration)
         known = () if source.anomalies is None else (source.anomalies,)
-        self.rows = np.ascontiguousarray(np.concatenate([judged, *known]), dtype=np.float32)
-        self.anomalous = np.arange(len(self.rows)) >= len(judged)
+        self.rows = np.ascontiguousarray(np.concatenate([held_out, *known]), dtype=np.float32)
+        self.anomalous = np.arange(len(self.rows)) >= len(held_out)
         self.reference = Reference.of(source, self.rows)
         errors = self.reference.error
         self.threshold = options.rule.choose(errors[~self.anomalous], errors[self.anomalous])
@@ -95,7 +95,7 @@ class ArtifactBuilder:
         return {"input": self.rows[:GOLDEN_ROWS], "embedding": self.reference.embedding[:GOLDEN_ROWS]}
 
     def make(self, role: Role, precision: Precision, file_format: Format) -> Candidate:
-        """Make and judge one artifact.
+        """Make one artifact and measure its fidelity.
 
         Raises:
             ModelError: the format cannot hold one of the model's layers.
@@ -119,20 +119,20 @@ class ArtifactBuilder:
         kind = (precision, file_format)
         if kind not in self._chosen:
             recipes = recipes_for(file_format, precision, self.options.recipe)
-            judged = []
-            for candidate in recipes:
-                content = self._quantized("scorer", file_format, candidate)
+            candidates = []
+            for recipe in recipes:
+                content = self._quantized("scorer", file_format, recipe)
                 try:
-                    judged.append(self._judge("scorer", precision, file_format, content, candidate))
+                    candidates.append(self._judge("scorer", precision, file_format, content, recipe))
                 except EngineError:  # LiteRT does not run every mixture of rounded and float layers
-                    if candidate is recipes[-1] and not judged:
+                    if recipe is recipes[-1] and not candidates:
                         raise
-            faithful = [j for j in judged if not j.violations] or judged
+            faithful = [made for made in candidates if not made.violations] or candidates
             ample = self.options.limits[precision].error_median / 2
-            best = min(faithful, key=lambda j: j.artifact.fidelity.error_median)
-            chosen = next((j for j in faithful if j.artifact.fidelity.error_median <= ample), best)
+            best = min(faithful, key=lambda made: made.artifact.fidelity.error_median)
+            chosen = next((made for made in faithful if made.artifact.fidelity.error_median <= ample), best)
             assert chosen.artifact.recipe is not None
-            trials = tuple(_trial(j.artifact) for j in judged)
+            trials = tuple(_trial(made.artifact) for made in candidates)
             self._chosen[kind] = chosen.artifact.recipe, trials
         return self._chosen[kind]
 

@@ -72,7 +72,7 @@ class EdgeaeError(_Message, Exception):
     """
 
     exit_status: int = 1
-    """What the command line exits with."""
+    """Exit status of the command line."""
 
 
 class DataError(EdgeaeError):

@@ -40,7 +40,7 @@ class Scorer:
     columns: tuple[str, ...]
     """The features, in the bundle's order; or one that holds whole samples."""
     keep: tuple[str, ...]
-    """Those that go into the result as they are."""
+    """Columns that go into the result as they are."""
     embedding: int
     """Values of the embedding in the result: all or none."""
     engine: EngineName

@@ -15,8 +15,8 @@ class Candidate:
     artifact: Artifact
     content: bytes
     violations: list[str]
-    """What is outside the limits, with the figures; empty for a faithful artifact."""
+    """Limits that it exceeds, with the figures; empty for a faithful artifact."""
     golden: dict[str, NDArray[Any]]
     """Its inputs, where they are its own, and outputs for the golden rows."""
     files: dict[str, bytes] = field(default_factory=dict)
-    """What belongs beside it."""
+    """Files that belong beside it, by name."""

@@ -40,4 +40,4 @@ DEFAULT_LIMITS: dict[Precision, Limits] = {
 }
 
 MICRO_LIMITS = Limits(error_median=0.05, rank_correlation=0.99, embedding_cosine=0.99)
-"""Of the bare autoencoder with int8 in and out, where the input and the reconstruction are rounded too."""
+"""Limits for the bare autoencoder with int8 in and out, whose input and reconstruction are rounded too."""

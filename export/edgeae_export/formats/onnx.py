@@ -17,7 +17,7 @@ OPSET = 17
 """Every onnxruntime since 1.12 runs it."""
 
 LAYERS = ["MatMul", "Gemm", "Conv", "ConvTranspose"]
-"""What is quantized. The scaler, the activations and the error stay in float."""
+"""Operators that are quantized. The scaler, the activations and the error stay in float."""
 
 
 def convert(source: Source, role: Role) -> bytes:

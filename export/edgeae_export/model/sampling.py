@@ -14,7 +14,7 @@ SAMPLES = 400
 """Times that a random layer is called to find its mean."""
 
 MOST_DEVIATIONS = 6.0
-"""How far the average of the samples may be from the mean, in standard errors."""
+"""Most standard errors between the average of the samples and the mean."""
 
 
 def replace_sampling(layer: Any) -> Any:

@@ -23,10 +23,10 @@ GRID_TOLERANCE = 1e-3
 
 
 class Grid(NamedTuple):
-    """What the weights of a kernel (entries, channels) may become."""
+    """Quantization grid of a kernel (entries, channels)."""
 
     step: NDArray[np.float64]
-    """Of each channel, (channels,); 1 where all its weights are zero."""
+    """Step of each channel, (channels,); 1 where all its weights are zero."""
     low: NDArray[np.float64]
     """The least level of each weight, (entries, channels)."""
     high: NDArray[np.float64]

@@ -26,13 +26,13 @@ from ..formats.onnx import LAYERS, finish
 from .grid import scales
 
 DYNAMIC_LAYERS = ["MatMul", "Gemm", "LSTM"]
-"""What can be quantized at run time; ONNX Runtime's dynamic convolution is slower than its float one."""
+"""Operators that can be quantized at run time; ONNX Runtime's dynamic convolution is slower than float."""
 
 PERCENTILE = 99.99
-"""Of the activations that are kept unclipped by percentile calibration."""
+"""Percentage of the activations that percentile calibration keeps unclipped."""
 
 ENTROPY_BINS = 1024
-"""Of the histogram whose range is searched, 128 of them at the least."""
+"""Bins of the histogram whose range entropy calibration searches, at least 128 of them."""
 
 _METHODS = {
     "minmax": CalibrationMethod.MinMax,

@@ -25,7 +25,7 @@ STATIC = replace(COMPENSATED, name="static", float_tensors="none")
 """A layer whose output is left in float takes its input's range at run time. On a Cortex-A76 LiteRT needs a
 fifth more instructions for a model with three such layers than for one with calibrated ranges throughout."""
 PLAIN = replace(COMPENSATED, name="plain", rounding="nearest", float_tensors="none")
-"""What the tools do by default, applied to the layers alone."""
+"""The tools' own defaults, applied to the layers alone."""
 CAREFUL = replace(COMPENSATED, name="careful", float_tensors="ends")
 """For convolutions, whose last layers are small in weights and large in what they compute."""
 MICRO = replace(COMPENSATED, name="micro", activations="signed", float_tensors="none")
@@ -37,8 +37,8 @@ AUTO: dict[tuple[Format, Precision], tuple[Recipe, ...]] = {
     ("tflite", "int8"): (STATIC, COMPENSATED, PLAIN, CAREFUL),
     ("tflite", "dynamic"): (DYNAMIC, DYNAMIC_PLAIN),
 }
-"""What ``--recipe auto`` tries. The first one that uses less than half of what the limit on the error allows
-is taken; where there is none, the most faithful. ``careful`` is the slowest and therefore the last."""
+"""Recipes that ``--recipe auto`` tries. The first one that uses less than half of what the limit on the error
+allows is taken; where there is none, the most faithful. ``careful`` is the slowest and therefore the last."""
 
 BY_NAME_ONLY: dict[tuple[Format, Precision], tuple[Recipe, ...]] = {
     ("onnx", "int8"): (ENTROPY, SIGNED, PER_TENSOR),

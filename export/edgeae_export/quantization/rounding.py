@@ -32,7 +32,7 @@ _ROUNDED_LAYERS = (keras.layers.Dense, *CONVOLUTIONS, *RECURRENT)
 
 
 class _Part(NamedTuple):
-    """Those entries of a layer's weight that are multiplied with the same inputs."""
+    """Entries of a layer's weight that are multiplied with the same inputs."""
 
     weight: Any
     entries: tuple[slice, ...]

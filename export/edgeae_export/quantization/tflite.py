@@ -24,7 +24,7 @@ _KINDS = {
     qtyping.BuiltinOperator.DEPTHWISE_CONV_2D: qtyping.TFLOperationName.DEPTHWISE_CONV_2D,
     qtyping.BuiltinOperator.TRANSPOSE_CONV: qtyping.TFLOperationName.CONV_2D_TRANSPOSE,
 }
-"""What is quantized. The scaler, the activations and the error stay in float."""
+"""Operators that are quantized. The scaler, the activations and the error stay in float."""
 
 
 def quantize(model: bytes, role: Role, calibration: Floats, recipe: Recipe) -> bytes:

@@ -1,4 +1,4 @@
-"""What an ONNX model must not do, checked before ONNX Runtime sees its bytes.
+"""Checks of an ONNX model before ONNX Runtime sees its bytes.
 
 Whoever can put a bundle where a device reads it can make its hashes right, so hashes say nothing of intent.
 Data in another file would read the device's own ones: the model's outputs could spell them. What can hold
@@ -9,7 +9,7 @@ from .onnx_file import Node, OnnxModel, read_model
 from .onnx_tensor import Tensor
 
 OPERATORS = {"com.microsoft": {"DynamicQuantizeLSTM"}}
-"""What is allowed besides ONNX's own operators, by domain: what `edgeae export` makes."""
+"""Operators that are allowed besides ONNX's own, by domain: those that `edgeae export` makes."""
 
 SIZES_IN = {
     **dict.fromkeys(("Expand", "OneHot", "Pad", "Range", "Tile"), (1,)),

@@ -50,7 +50,7 @@ class Node(msgspec.Struct):
 
 
 class OnnxModel(msgspec.Struct):
-    """What `read_model` finds; graphs inside of nodes, functions and training are noted, not read."""
+    """Result of `read_model`; graphs inside of nodes, functions and training are noted, not read."""
 
     nodes: list[Node] = []
     initializers: dict[str, Tensor] = {}
@@ -265,7 +265,7 @@ _ATTRIBUTE_KINDS |= dict.fromkeys((4, 5, 6, 9, 10, 11, 22, 23), (_BYTES,))
 
 _DATA_KINDS = {4: (_BYTES, _FIXED32), 10: (_BYTES, _FIXED64)}
 _DATA_KINDS |= dict.fromkeys((5, 7, 11), (_BYTES, _VARINT))
-"""The same of TensorProto's typed data."""
+"""By number the wire types of TensorProto's typed data."""
 
 
 def _only_once(what: str, already: bool) -> None:

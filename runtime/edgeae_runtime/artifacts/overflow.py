@@ -27,7 +27,7 @@ _WEIGHTS = {
     "DynamicQuantizeMatMul": (1,),
     "DynamicQuantizeLSTM": (1, 2),
 }
-"""Which inputs of an operator are weights."""
+"""Positions of an operator's inputs that are weights."""
 _CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv")
 
 

@@ -1,4 +1,4 @@
-"""What a TFLite model must not do, checked before the interpreter sees its bytes.
+"""Checks of a TFLite model before the interpreter sees its bytes.
 
 The interpreter follows a model without checking: an index out of range ends the process. So all that
 it follows is checked against TensorFlow Lite's schema (schema.fbs, whose field numbers stand here) and, where
@@ -62,7 +62,7 @@ def check_tflite(content: bytes) -> None:
 
 
 class _Tensor:
-    """What the operators' checks need to know."""
+    """Properties of a tensor, for the operators' checks."""
 
     __slots__ = ("bytes", "constant", "kind", "known", "shape", "span", "variable")
 

@@ -1,4 +1,4 @@
-"""Which TFLite operators a model may use, and what their kernels rely on.
+"""The TFLite operators that a model may use, and what their kernels rely on.
 
 Numbers are those of schema.fbs: BuiltinOperator, BuiltinOptions and the fields of the latter's tables. Not
 among them are operators with graphs, files, tables, text, resources or code of their own.
@@ -69,7 +69,7 @@ COUNTED_INPUTS = {83: 59}
 """By operator (pack) the kind of options whose first field is how many inputs it has."""
 
 COUNTED_OUTPUTS = {49: 35, 88: 64, 102: 79}
-"""The same of outputs: split, unpack, split_v."""
+"""By operator (split, unpack, split_v) the kind of options whose first field is how many outputs it has."""
 
 VECTORS_OF_OPTIONS: dict[int, dict[int, int]] = {8: {5: 1}, 17: {0: 4}, 30: {0: 4}}
 """By kind of options (fully connected, reshape, squeeze) the fields that are vectors: their entries' size."""

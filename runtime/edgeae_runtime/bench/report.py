@@ -38,7 +38,7 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What `bench` found, and its JSON; see docs/bench.md."""
+    """Results of `bench`, and their JSON; see docs/bench.md."""
 
     format_version: int = 1
     bundle: str

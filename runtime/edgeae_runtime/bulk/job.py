@@ -14,7 +14,7 @@ Command: TypeAlias = Literal["embed", "score"]
 
 
 class BulkRun(msgspec.Struct, frozen=True):
-    """What, besides the input, decides about every bit of a result."""
+    """Everything besides the input that determines the bytes of a result."""
 
     command: Command
     bundle: str

@@ -1,4 +1,4 @@
-"""Which engine and which precision ``auto`` means: the fastest pair that is right on this device.
+"""The choice of engine and precision by ``auto``: the fastest pair that is right on this device.
 
 The pairs that a bundle and the installed engines offer are held against the golden outputs and timed by
 turns; the choice is remembered in the user's cache folder.
@@ -46,11 +46,11 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     error_median: float
     """Fidelity against the float model: see `Fidelity`."""
     refused: str | None = None
-    """Why it cannot be chosen."""
+    """Reason for which it cannot be chosen."""
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured on this device."""
+    """Measurements on this device."""
 
     key: dict[str, str]
     """All that the times depend on; another value means another measurement."""

@@ -33,7 +33,7 @@ class Bound(NamedTuple):
     run: Callable[[], object]
     outputs: list[Floats]
     owner: object = None
-    """What must live as long as the buffers are used."""
+    """Objects that must live as long as the buffers are used."""
 
 
 class Engine:
@@ -43,7 +43,7 @@ class Engine:
     """Shape of one input row, without the batch axis."""
 
     sizes: list[int]
-    """How many values each of the role's outputs has for one row."""
+    """Number of values of each of the role's outputs for one row."""
 
     def __init__(self, threads: int) -> None:
         """Take the number of calls of ``run`` that may go on at once."""

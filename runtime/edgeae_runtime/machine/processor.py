@@ -1,4 +1,4 @@
-"""Which processor this is: its make, and how it multiplies int8."""
+"""The processor of this machine: its make, and how it multiplies int8."""
 
 from pathlib import Path
 

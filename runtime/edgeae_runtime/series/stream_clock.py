@@ -46,20 +46,20 @@ class StreamClock(msgspec.Struct, kw_only=True):
     limit: timedelta = timedelta(0)
     """A longer step is a gap."""
     steps: list[timedelta] | None = []
-    """Those so far, in order of length, until the limit is settled."""
+    """Steps so far, in order of length, until the limit is settled."""
     last: datetime | None = None
     """The last that was believed."""
     behind: datetime | None = None
     """The last late one."""
     gaps: int = 0
-    """So many in a row; `LIVE_MEDIAN_STEPS` of them are another rate, unless it was given."""
+    """Gaps in a row; `LIVE_MEDIAN_STEPS` of them are another rate, unless it was given."""
     is_given: bool = False
     run: int = 0
-    """So many late ones in a row, each after the one before it."""
+    """Late samples in a row, each after the one before it."""
     odd: datetime | None = None
-    """Of the sample before, where it was not believed…"""
+    """Time of the sample before, where it was not believed."""
     doubted: int = 0
-    """…and so many samples since the last that was."""
+    """Samples since the last one whose time was believed."""
     before: datetime | None = None
     """Where the sample before came after a gap: the last one before that."""
 
@@ -133,9 +133,9 @@ class Numbers(msgspec.Struct):
     ranges: list[tuple[int, int]] = []
     """First and last; the one that goes on stands last."""
     anew: int | None = None
-    """Of the reading before, where it may be the first of a counter that was restarted."""
+    """Number of the reading before, where it may be the first of a counter that was restarted."""
     repeats: int = 0
-    """So many in a row."""
+    """Repeats in a row."""
     is_far: bool = False
     """Whether the reading before came after a jump that is not believed yet."""
 

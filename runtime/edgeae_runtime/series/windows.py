@@ -1,6 +1,6 @@
 """Sliding windows over a series of readings, alike in training and on the device.
 
-A window lies within one uninterrupted stretch of one file.
+A window lies within one uninterrupted segment of one file.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -64,7 +64,7 @@ def _slid(rows: NDArray[Any], window: int, stride: int) -> NDArray[Any]:
 def too_short(where: object, longest: int, window: int) -> DataError:
     """Return the error for a series in which no window fits."""
     return DataError(
-        f"{where}: its longest uninterrupted stretch has {longest:,} readings, fewer than a window of "
+        f"{where}: its longest uninterrupted segment has {longest:,} readings, fewer than a window of "
         f"{window:,}; give a longer series or a smaller window"
     )
 

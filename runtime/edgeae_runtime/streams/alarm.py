@@ -15,7 +15,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     """When an alarm starts and when it ends; as it stands, it is on while the last window is an anomaly."""
 
     needed: int = 1
-    """So many of the last `among` windows must be above the threshold for an alarm to start."""
+    """Number of the last `among` windows that must be above the threshold for an alarm to start."""
     among: int = 1
     release: float = 1.0
     """The alarm ends once fewer than `needed` of the last `among` windows are above `release` times the
@@ -38,14 +38,14 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AlarmState(msgspec.Struct):
-    """What an alarm remembers: a few numbers, whatever the length of the stream."""
+    """State of an alarm: a few numbers, whatever the length of the stream."""
 
     windows: int = 0
-    """So far, those of the warm-up included."""
+    """Windows so far, those of the warm-up included."""
     above: int = 0
     """A bit for each of the last `Alarm.among` windows, the newest lowest: above the threshold?"""
     held: int = 0
-    """The same for the level of release."""
+    """A bit for each of these windows: above the release level?"""
     on: bool = False
     ended: float | None = None
     """Seconds at which the last alarm ended."""

@@ -25,7 +25,7 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DriftState(msgspec.Struct):
-    """What drift detection remembers."""
+    """State of drift detection."""
 
     windows: int = 0
     high: float = 0.1

@@ -12,7 +12,7 @@ class StreamResult(NamedTuple):
     sequence: int
     """Number of the window in the stream, from 1; it goes on after a restart with `Stream.state`."""
     time: datetime | None
-    """That of its last sample, as it was given; None where it was not believed."""
+    """Time of its last sample, as it was given; None where it was not believed."""
     error: float
     """Infinite where the readings are so far from the training data that it overflows."""
     threshold: float

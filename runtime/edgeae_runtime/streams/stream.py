@@ -67,7 +67,7 @@ class Stream:
         self.missing = 0
         """Samples with a value that was None, NaN or infinite, held or not."""
         self.interruptions = 0
-        """Times that a begun stretch of readings was cut, by a gap, a missing sample or a clock set back."""
+        """Times that a begun segment of readings was cut, by a gap, a missing sample or a clock set back."""
 
         self._autoencoder, self._alarm, self._drift = autoencoder, alarm or Alarm(), drift
         self._quantiles = own.quantiles

@@ -33,7 +33,7 @@ REMEMBERED_MESSAGES = 64
 
 
 class _Kept(msgspec.Struct):
-    """What outlives a restart."""
+    """State of the intake that survives a restart."""
 
     stream: msgspec.Raw = msgspec.Raw()
     numbers: Numbers = msgspec.field(default_factory=Numbers)
@@ -165,7 +165,7 @@ class Intake:
             missing = self._missing(reading)
             if missing is None:
                 metrics["repeated_total"] += 1
-                log.now_and_then(f"a reading is left out: it came before ({_described(reading)})", "repeated")
+                log.rate_limited(f"a reading is left out: it came before ({_described(reading)})", "repeated")
                 return
             if reading.time is None:  # else the stream sees it by the time
                 for _ in range(min(missing, self._settings["hold"] + 1)):
@@ -185,11 +185,11 @@ class Intake:
         if stream.late > late:
             why = f"its time, {reading.time}, is not after the last one, {clock}"
             more = "set the sender's clock, or send finer times or none"
-            log.now_and_then(f"a reading is left out: {why}; {more}", "late")
+            log.rate_limited(f"a reading is left out: {why}; {more}", "late")
             self.silence.note(reading.values, is_full=False, why="late")
             return
         if stream.doubted > doubted:
-            log.now_and_then(
+            log.rate_limited(
                 f"a reading is taken without its time, {reading.time}, so far from the last one, {clock}, "
                 "that it is believed only if the next agrees",
                 "doubted",
@@ -200,7 +200,7 @@ class Intake:
 
     def _reject(self, why: str, reading: Reading | None = None) -> None:
         self._metrics["rejected_total"] += 1
-        self._log.now_and_then(f"a reading is left out: {why}", "rejected")
+        self._log.rate_limited(f"a reading is left out: {why}", "rejected")
         values = None if reading is None else reading.values
         self.silence.note(values, is_full=False, why="left out, as told")
 

@@ -22,13 +22,13 @@ class Log:
         short = text if len(text) <= LINE_LENGTH else f"{text[:LINE_LENGTH]}…"
         self._write("".join(char if char.isprintable() else " " for char in short))
 
-    def now_and_then(self, text: str, kind: str = "") -> None:
+    def rate_limited(self, text: str, kind: str = "") -> None:
         """Log something that may come with every reading, but not each time."""
         last, count, _ = self._held.get(kind, (-math.inf, 0, ""))
         self._held[kind] = last, count + 1, text[: LINE_LENGTH + 1]
-        self.catch_up(kind)
+        self.flush(kind)
 
-    def catch_up(self, *kinds: str, now: bool = False) -> None:
+    def flush(self, *kinds: str, now: bool = False) -> None:
         """Log what came meanwhile, if it is time or ``now``: of these kinds or of all."""
         for kind in kinds or list(self._held):
             last, count, text = self._held[kind]

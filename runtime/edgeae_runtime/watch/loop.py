@@ -105,7 +105,7 @@ class Watch:
                 self._handle()
             self._notifier.notify("STOPPING=1")
             self._commit()
-            self._log.catch_up(now=True)
+            self._log.flush(now=True)
             if self._spool is not None and (left := self._backlog()):
                 self._log.write(f"{left} results are left in {self._spool.folder}; the next start sends them")
         finally:
@@ -127,7 +127,7 @@ class Watch:
 
     def _look_around(self) -> None:
         """See whether readings still come, and inform the broker."""
-        self._log.catch_up()
+        self._log.flush()
         silence = self._intake.silence
         if self._until is None:
             silence.check()
@@ -152,7 +152,7 @@ class Watch:
             spool.mark_sent(spool.last)
             self._touch()
         if spool.dropped > self._metrics["dropped_total"]:
-            self._log.now_and_then(
+            self._log.rate_limited(
                 f"the spool is full: {spool.dropped} results, the oldest, were given up so far", "dropped"
             )
         self._metrics["dropped_total"], self._metrics["spool_results"] = spool.dropped, spool.depth

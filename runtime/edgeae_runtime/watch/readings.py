@@ -10,7 +10,7 @@ from ..errors import DataError
 from ..readers.times import is_time, parse_time
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date")
-"""What the time of a reading may be called, in any case."""
+"""Names of a reading's time, in upper or lower case."""
 SEQUENCE_NAME = "seq"
 MILLISECONDS_FROM = 1e11
 """Unix times above this are in milliseconds: as seconds it would be the year 5138."""

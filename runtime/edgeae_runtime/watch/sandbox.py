@@ -28,16 +28,16 @@ GRACE_SECONDS = 5.0
 
 
 class Verdict(msgspec.Struct):
-    """What the process found, as it writes it."""
+    """Result of the process, as it writes it."""
 
     manifest: str = ""
     """Digest of that of a good bundle."""
     refused: str = ""
-    """Why it is none."""
+    """Reason for which the bundle is refused."""
 
 
 class Sandbox(NamedTuple):
-    """How a bundle is to run, and what that may take."""
+    """Limits of time and memory for running a bundle, and how it is run."""
 
     engine: Any = "auto"
     precision: Any = "auto"

@@ -248,7 +248,7 @@ def test_readings_that_come_again_are_told(row) -> None:
     for seq in (1, 2, 3, 2, 3, 4):
         counted.take(seq=seq)
     assert (len(counted.intake.results), counted["repeated"]) == (4, 2)
-    counted.intake._log.catch_up(now=True)
+    counted.intake._log.flush(now=True)
     assert counted.log == [
         "a reading is left out: it came before (seq 2)",
         "a reading is left out: it came before (seq 3)",
@@ -260,7 +260,7 @@ def test_readings_of_one_second_are_told(row) -> None:
     for i in range(100):
         counted.take(time=START + i // 4)
     assert (len(counted.intake.results), counted["late"]) == (25, 75)
-    counted.intake._log.catch_up(now=True)
+    counted.intake._log.flush(now=True)
     (first, rest) = counted.log
     assert first == (
         "a reading is left out: its time, 2023-11-14 22:13:20, is not after the last one, "

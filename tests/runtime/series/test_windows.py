@@ -80,7 +80,7 @@ def test_however_a_series_is_cut_into_pieces_its_windows_are_the_same(data) -> N
         Piece(rows[a:b], times[a:b]) for a, b in zip([0, *cuts], [*cuts, len(times)], strict=True) if b > a
     ]
     if not expected:
-        with pytest.raises(DataError, match="longest uninterrupted stretch"):
+        with pytest.raises(DataError, match="longest uninterrupted segment"):
             list(slide(pieces, window, stride, "pump.csv"))
         return
     found = [
@@ -200,7 +200,7 @@ def test_a_csv_becomes_windows_numbered_by_their_last_reading_and_none_crosses_a
     np.testing.assert_array_equal(found, [rows[n - 3 : n] for n in numbers])
 
 
-def test_a_series_without_times_is_one_stretch(tmp_path) -> None:
+def test_a_series_without_times_is_one_segment(tmp_path) -> None:
     rows = np.float32(np.random.default_rng(0).normal(size=(3000, 2)))
     np.save(tmp_path / "pump.npy", rows)
     numbers, found = collected(SERIES, tmp_path / "pump.npy")
@@ -221,7 +221,7 @@ def test_a_series_shorter_than_a_window_is_told(tmp_path) -> None:
     with pytest.raises(DataError) as caught:
         collected(SERIES, tmp_path / "pump.csv")
     assert str(caught.value) == (
-        f"{tmp_path}/pump.csv: its longest uninterrupted stretch has 2 readings, fewer than a window of 3; "
+        f"{tmp_path}/pump.csv: its longest uninterrupted segment has 2 readings, fewer than a window of 3; "
         "give a longer series or a smaller window"
     )
 

@@ -56,7 +56,7 @@ def push_all(stream, samples, times=None) -> list[tuple[int, StreamResult]]:
 
 @unhurried
 @given(st.data())
-def test_windows_are_those_of_a_naive_loop_over_each_uninterrupted_stretch(series, data) -> None:
+def test_windows_are_those_of_a_naive_loop_over_each_uninterrupted_segment(series, data) -> None:
     window = data.draw(st.sampled_from([1, 2, 3, 6]))
     ae = series(window, data.draw(st.integers(1, 8)))
     channels, stride = 6 // window, ae.manifest.input.stride

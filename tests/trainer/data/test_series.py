@@ -51,7 +51,7 @@ def rows_in(window):
 
 
 @contextmanager
-def short_stretches():
+def short_segments():
     """Let readings be left out without a word."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*shorter than a window", EdgeaeWarning)
@@ -77,10 +77,10 @@ def test_no_window_crosses_a_gap_and_all_that_fit_are_there(tmp_path_factory, st
         for first in range(start, stop - window + 1, stride)
     ]
     if not expected:
-        with pytest.raises(DataError, match="longest uninterrupted stretch has"):
+        with pytest.raises(DataError, match="longest uninterrupted segment has"):
             load_data(path, window=window, stride=stride)
         return
-    with short_stretches():
+    with short_segments():
         data = load_data(path, window=window, stride=stride)
     assert [rows_in(w).tolist() for w in data.values] == expected
     assert (data.window, data.stride, data.features) == (window, stride, ("c0", "c1"))
@@ -89,7 +89,7 @@ def test_no_window_crosses_a_gap_and_all_that_fit_are_there(tmp_path_factory, st
     assert [i for file in data.segments for r in file for i in r] == [rows[0] for rows in expected]
 
 
-def test_one_stretch_is_a_view(tmp_path):
+def test_one_segment_is_a_view(tmp_path):
     path = write(tmp_path / "pump.csv", minutes([1] * 99))
     assert not load_data(path, window=10).values.flags.owndata
 
@@ -103,10 +103,10 @@ def test_no_window_lies_across_two_files(tmp_path):
     assert data.segments == folder.segments == ((range(7),), (range(7),))
 
 
-def test_stretches_that_are_too_short_are_told(tmp_path):
+def test_segments_that_are_too_short_are_told(tmp_path):
     path = write(tmp_path / "pump.csv", minutes([1, 1, 1, 1, 9, 1]))
     with pytest.warns(
-        EdgeaeWarning, match=r"^2 readings lie in 1 stretches shorter than a window of 4, and are"
+        EdgeaeWarning, match=r"^2 readings lie in 1 segments shorter than a window of 4, and are"
     ):
         assert len(load_data(path, window=4).values) == 2
 
@@ -123,7 +123,7 @@ def test_stretches_that_are_too_short_are_told(tmp_path):
         (
             np.ones((9, 2)),
             {"window": 10},
-            r"^the data: its longest uninterrupted stretch has 9 readings, fewer",
+            r"^the data: its longest uninterrupted segment has 9 readings, fewer",
         ),
     ],
 )
@@ -168,7 +168,7 @@ def test_a_window_is_anomalous_if_any_reading_in_it_is(tmp_path_factory, labels,
     clean = [rows_in(w).tolist() for w in load_data(path, label_column="state", window=window).values]
     wanted = [rows for rows in clean if all(labels[row] == "0" for row in rows)]
     if wanted:
-        with short_stretches():
+        with short_segments():
             normal = load_data(path, label_column="state", normal="0", window=window)
         assert [rows_in(w).tolist() for w in normal.values] == wanted
 
@@ -200,7 +200,7 @@ def test_no_reading_is_in_both_parts_and_the_last_are_held_out(
     for number, one in enumerate(files):
         write(folder / f"{number}.csv", minutes(one), channels=1)
     try:
-        with short_stretches():
+        with short_segments():
             data = load_data(folder, window=window, stride=stride)
     except DataError:
         return  # no window fits
@@ -398,6 +398,6 @@ def test_the_machine_temperatures_are_trained_on_and_split_at_a_time(tmp_path):
         warnings.simplefilter("default", EdgeaeWarning)
         result = invoke("train", MACHINE, "--window", 60, "--epochs", 1, "--out", tmp_path / "machine.run")
     assert result.exit_code == 0, result.output
-    assert "22,577 windows of 60 readings in 2 uninterrupted stretches" in result.stderr
+    assert "22,577 windows of 60 readings in 2 uninterrupted segments" in result.stderr
     held = np.load(tmp_path / "machine.run" / "holdout.npy")
     np.testing.assert_array_equal(held, data.values[-len(held) :])

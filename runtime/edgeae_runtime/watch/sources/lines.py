@@ -16,7 +16,7 @@ READING_BYTES = 1_000_000
 
 
 class Position(NamedTuple):
-    """Where in a followed file the lines so far end."""
+    """Position in a followed file at which the lines so far end."""
 
     inode: int
     offset: int
@@ -30,7 +30,7 @@ class Lines(NamedTuple):
     """Whether a file begins here."""
     position: Position | None = None
     too_long: int = 0
-    """So many others were left out."""
+    """Number of lines that were left out."""
 
 
 def follow(
