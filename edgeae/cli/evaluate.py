@@ -73,7 +73,7 @@ def evaluate(
     """Measure what a run or a bundle (MODEL) makes of DATA, beside PCA and a plain copy.
 
     Of a run the Keras model is evaluated, of a bundle every scorer, so that float and int8 stand side by
-    side. With labels it also says what the code is good for, or how well the error tells anomalies.
+    side. With labels it also shows what the code is good for, or how well the error separates anomalies.
 
     \b
     Examples:

@@ -39,7 +39,7 @@ _EXPORT_DEFAULTS = ExportConfig()
 class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """An autoencoder with scikit-learn's interface.
 
-    As a transformer it gives the code of each row, as an outlier detector it tells rows that are unlike
+    As a transformer it gives the code of each row, as an outlier detector it finds rows that are unlike
     those it was fitted on. Rows are in raw units: scaling belongs to the estimator. ``fit`` holds out some
     rows for early stopping and for the threshold, and makes batches smaller where the rows are few.
 
@@ -52,7 +52,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         scaler: ``minmax`` or ``standard``, fitted on the rows that are trained on.
         sample_shape: what a row is reshaped to, such as ``(28, 28)`` for images or ``(60, 3)`` for windows
             of 60 readings of 3 sensors; None leaves it a flat row.
-        stride: says that rows are windows of a series in order of time, ``sample_shape`` being (readings,
+        stride: declares that rows are windows of a series in order of time, ``sample_shape`` being (readings,
             sensors), each so many readings after the one before. The last ones are then held out, instead of
             random ones of which parts are trained on; and each sensor is scaled by itself.
         noise: denoising: standard deviation in scaled units (gaussian), or share of the values that are hit.
@@ -314,10 +314,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         if not self.verbose:
             return None
 
-        def tell(epoch: int, logs: dict[str, float]) -> None:
+        def report(epoch: int, logs: dict[str, float]) -> None:
             print(f"epoch {epoch}: loss {logs['loss']:.5g}, validation {logs['val_loss']:.5g}", flush=True)
 
-        return tell
+        return report
 
     def __sklearn_tags__(self) -> Any:
         """Declare to scikit-learn that the type of the samples is kept."""

@@ -65,7 +65,7 @@ def setting_options(struct: type[msgspec.Struct], table: str) -> Callable[[F], F
 
 
 def chosen(struct: type[S], table: str, given: dict[str, Any]) -> S:
-    """Return the settings: what the command line says, else the file, else the defaults.
+    """Return the settings: those of the command line, else of the file, else of the defaults.
 
     Args:
         struct: as for `setting_options`.

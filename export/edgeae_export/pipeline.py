@@ -110,17 +110,17 @@ def export(
 
 
 def options_of(config: ExportConfig) -> Options:
-    """Return what settings say; their limits are those of the quantized artifacts.
+    """Return the options that settings stand for; their limits are those of the quantized artifacts.
 
     Raises:
         RuleError: the threshold's rule is not known.
     """
-    said = {
+    given = {
         "error_median": config.max_error_change,
         "rank_correlation": config.min_rank_correlation,
         "embedding_cosine": config.min_cosine,
     }
-    changes = {name: limit for name, limit in said.items() if limit is not None}
+    changes = {name: limit for name, limit in given.items() if limit is not None}
     limits = {
         precision: limit if precision == "float32" else replace(limit, **changes)
         for precision, limit in DEFAULT_LIMITS.items()

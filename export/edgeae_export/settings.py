@@ -40,7 +40,7 @@ class SettingsError(EdgeaeError, ValueError):
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """What a field of a struct of settings says."""
+    """A setting, from a field of a struct and its annotations."""
 
     name: str
     kind: type
@@ -154,7 +154,7 @@ def read_settings(path: Path, struct: type[S], table: str) -> dict[str, Any]:
         table: one of `TABLES`.
 
     Returns:
-        what the file says, checked, in the struct's types; what it leaves out is not in there.
+        what the file sets, checked, in the struct's types; what it leaves out is not in there.
 
     Raises:
         SettingsError: the file cannot be read, has no such table, or a key or a value is wrong; with the
@@ -220,14 +220,14 @@ def _remedy(setting: Setting) -> str:
 
 
 def _setting(field: msgspec.structs.FieldInfo) -> Setting:
-    kind, said = _bare(field.type)
+    kind, notes = _bare(field.type)
     optional = get_origin(kind) in (Union, UnionType)
     if optional:
         (kind,) = (part for part in get_args(kind) if part is not NoneType)
         kind, more = _bare(kind)
-        said |= more
+        notes |= more
     several = get_origin(kind) is tuple
-    of_each = said
+    of_each = notes
     if several:
         kind, of_each = _bare(get_args(kind)[0])
     choices = get_args(kind) if get_origin(kind) is Literal else ()
@@ -238,19 +238,19 @@ def _setting(field: msgspec.structs.FieldInfo) -> Setting:
         several=several,
         optional=optional,
         default=field.default,
-        help=said["description"],
-        derived=said.get("derived"),
+        help=notes["description"],
+        derived=notes.get("derived"),
         bounds={name: of_each[name] for name in _BOUNDS if name in of_each},
         each=of_each.get("title") if several else None,
     )
 
 
 def _bare(annotation: Any) -> tuple[Any, dict[str, Any]]:
-    """Return a type, and what is said of it."""
-    said: dict[str, Any] = {}
+    """Return a type without its annotations, and these."""
+    notes: dict[str, Any] = {}
     if get_origin(annotation) is Annotated:
         annotation, *metas = get_args(annotation)
         for meta in metas:
-            told = {name: getattr(meta, name) for name in (*_BOUNDS, "title", "description")}
-            said |= {name: value for name, value in told.items() if value is not None} | (meta.extra or {})
-    return annotation, said
+            given = {name: getattr(meta, name) for name in (*_BOUNDS, "title", "description")}
+            notes |= {name: value for name, value in given.items() if value is not None} | (meta.extra or {})
+    return annotation, notes

@@ -235,8 +235,8 @@ class Stream:
                     return math.isfinite(row.dot(self._ones)) or bool(np.isfinite(row).all())
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"stream: a sample holds something that is no number ({error})") from error
-        told = f"expected {self._values} values a sample, found {max(found, values.size)}"
-        raise DataError(f"stream: {told}; give all channels at once")
+        problem = f"expected {self._values} values a sample, found {max(found, values.size)}"
+        raise DataError(f"stream: {problem}; give all channels at once")
 
     def _interrupt(self) -> None:
         """Let no later window reach back beyond here."""
