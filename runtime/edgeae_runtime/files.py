@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import EdgeaeWarning, OutputError
+from .errors import Argument, EdgeaeWarning, OutputError
 
 WAIT_SECONDS = 2.0
 """Seconds to wait for a replacement in two steps that is just between them."""
@@ -36,7 +36,7 @@ def check_target(path: Path, *, force: bool, mark: str | None = None) -> None:
         recover(path)
     # the functions of os.path, unlike Path's methods, do not raise where the name itself is refused
     if os.path.lexists(path) and not force:
-        raise OutputError(f"{path}: exists already; choose another name or pass --force")
+        raise OutputError(f"{path}: exists already; choose another name or pass ", Argument("force", True))
     if mark is not None and os.path.isdir(path) and os.listdir(path) and not os.path.lexists(path / mark):
         raise OutputError(f"{path}: is a folder without {mark}, so not one to replace; choose another name")
     if not os.path.isdir(path.absolute().parent):

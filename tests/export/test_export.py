@@ -259,7 +259,7 @@ def test_a_bundle_that_exists_is_kept_unless_forced(export, small, digits_bundle
     shutil.copytree(digits_bundle, folder)
     before = files(tmp_path)
     with pytest.raises(
-        OutputError, match=r"pump\.edgeae: exists already; choose another name or pass --force$"
+        OutputError, match=r"pump\.edgeae: exists already; choose another name or pass force=True$"
     ):
         export(small.source, folder, **small.what)
     assert files(tmp_path) == before

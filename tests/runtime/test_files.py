@@ -98,7 +98,7 @@ def test_an_existing_target_is_refused_unless_forced(tmp_path, snapshot) -> None
     before = snapshot(tmp_path)
     for name in before:
         target = tmp_path / name
-        expected = f"{target}: exists already; choose another name or pass --force"
+        expected = f"{target}: exists already; choose another name or pass force=True"
         assert told(lambda target=target: use(new_folder(target))) == expected
         assert told(lambda target=target: check_target(target, force=False)) == expected
         check_target(target, force=True)

@@ -115,7 +115,7 @@ def is_done(out: Path, record: bytes) -> bool:
     except (OSError, msgspec.DecodeError):
         return False
     if other != _decode(record)[1]:
-        raise OutputError(f"{out}: is the result of {other}; choose another --out, or remove it")
+        raise OutputError(f"{out}: is the result of {other}; choose another name, or remove it")
     return done == record + b"\n%d\n" % size
 
 

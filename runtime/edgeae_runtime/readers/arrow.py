@@ -123,5 +123,5 @@ class ArrowTable:
             place, text = next((i, text) for i, text in enumerate(texts) if not is_time(text))
             raise DataError(
                 f"{self._where}: row {row + place}, column {self.time!r}: {text[:80]!r} is not a date, as "
-                "others of the column are; remove or repair the row, or leave the column out with --columns"
+                "others of the column are; remove or repair the row, or leave the column out"
             ) from None

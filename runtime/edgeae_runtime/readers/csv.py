@@ -162,7 +162,7 @@ def _time_fault(cell: str) -> str | None:
     if is_time(cell[:_TIME_WIDTH]):
         return None
     found = f": {cell[:80]!r} is not a date, as others of the column are" if cell.strip() else " is empty"
-    return f"{found}; remove or repair the row, or leave the column out with --columns"
+    return f"{found}; remove or repair the row, or leave the column out"
 
 
 def _label_fault(cell: str) -> str | None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import listed
-from ..errors import DataError
+from ..errors import Argument, DataError
 
 PIECE_VALUES = 2**18
 """Most values of a piece that is read at once, unless `LEAST_PIECE_ROWS` are more."""
@@ -66,13 +66,17 @@ def column_roles(
     if len(among) > 1 or (series and not among and len(times) > 1):
         raise DataError(
             f"{where}: columns {listed(among or times)} all hold dates, and one is the time of a row; "
-            "name it, and the features, with --columns"
+            "name it, and the features, with ",
+            Argument("columns"),
         )
     for name in features:
         if kinds[name] not in ("number", "time"):
             raise DataError(
                 f"{where}: column {name!r} holds {kinds[name]}, neither numbers nor dates; name the columns "
-                f"to use with --columns, or keep it as labels with --label-column {name}"
+                "to use with ",
+                Argument("columns"),
+                ", or keep it as labels with ",
+                Argument("label_column", name),
             )
     rest = tuple(name for name in features if name not in among)
     if not rest:

@@ -249,7 +249,7 @@ def test_another_input_of_the_same_name_size_and_time_is_not_taken_for_the_first
     run("score", tiny, tmp_path / "a" / "x.npy", *words)
     told = refused("score", tiny, tmp_path / "b" / "x.npy", *words)
     result = tmp_path / "out" / "x.npy"
-    assert told == f"{result}: is the result of {tmp_path}/a/x.npy; choose another --out, or remove it"
+    assert told == f"{result}: is the result of {tmp_path}/a/x.npy; choose another name, or remove it"
     result.unlink()
     assert run("score", tiny, tmp_path / "b" / "x.npy", *words).stderr == ""
     os.replace(tmp_path / "a" / "x.npy", tmp_path / "b" / "x.npy")  # its time of change goes along

@@ -83,7 +83,7 @@ def test_of_a_table_only_normal_rows_are_kept(make, tmp_path):
         (
             {},
             r"column 'state' holds (text \('ok'\)), neither numbers nor dates; name the columns to use with "
-            "--columns, or keep it as labels with --label-column state$",
+            "columns, or keep it as labels with label_column='state'$",
         ),
         ({"columns": ["hot"]}, "has no column 'hot', found .*'speed', 'heat', 'state'.*; choose of these$"),
         (
@@ -134,12 +134,12 @@ def test_a_column_of_dates_is_never_a_feature(tmp_path_factory, times, separator
         (
             "when,x\n2026-01-01,1\nn/a,2\n",
             "row 2 (line 3), column 'when': 'n/a' is not a date, as others of the column are; remove or "
-            "repair the row, or leave the column out with --columns",
+            "repair the row, or leave the column out",
         ),
         (
             "a,b,x\n2026-01-01,2026-01-02,1\n",
             "columns 'a', 'b' all hold dates, and one is the time of a row; name it, and "
-            "the features, with --columns",
+            "the features, with columns",
         ),
         ("when\n2026-01-01\n", "no column of numbers is left among 'when'; choose one"),
         ("x,y\n1,ok\n2,\n", "row 2 (line 3), column 'y' is empty; remove or repair the row"),
