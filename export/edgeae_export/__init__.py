@@ -19,9 +19,9 @@ if TYPE_CHECKING:
         Manifest,
         OutputError,
         Precision,
+        RuleError,
         Scaler,
     )
-    from edgeae_runtime.bundle import RuleError
 
     from .errors import ModelError, RecipeError, RunError
     from .fidelity.limits import DEFAULT_LIMITS, Limits
@@ -70,9 +70,9 @@ _HOMES = {
         "Manifest",
         "OutputError",
         "Precision",
+        "RuleError",
         "Scaler",
     ),
-    "edgeae_runtime.bundle": ("RuleError",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .bundle.formulas import reconstruction_error
     from .bundle.manifest import Artifact, Fidelity, Floats, Input, Manifest, Recipe, Scaler, Threshold, Trial
     from .bundle.recalibration import read_threshold, write_threshold
-    from .bundle.thresholds import new_threshold
+    from .bundle.thresholds import RuleError, new_threshold
     from .engines.golden import Check, verify
     from .errors import (
         BundleError,
@@ -70,6 +70,7 @@ __all__ = [
     "PrecisionName",
     "Recipe",
     "Role",
+    "RuleError",
     "Scaler",
     "Stream",
     "StreamResult",
@@ -102,7 +103,7 @@ _HOMES = {
         "Trial",
     ),
     "bundle.recalibration": ("read_threshold", "write_threshold"),
-    "bundle.thresholds": ("new_threshold",),
+    "bundle.thresholds": ("RuleError", "new_threshold"),
     "engines.golden": ("Check", "verify"),
     "errors": (
         "BundleError",

@@ -58,9 +58,9 @@ class EdgeaeError(_Message, Exception):
             EngineError         an engine is missing or cannot run a model
             FidelityError       an artifact is too far from its reference
             OutputError         a result cannot be written
+            RuleError           no such rule for a threshold
             ModelError          (export) a model cannot be read, split or converted
             RecipeError         (export) no such way to quantize
-            RuleError           (export) no such rule for a threshold
             RunError            (export, training) a run folder cannot be read
             ResumeError         (training) a checkpoint cannot be continued
             SettingsError       (export, training) settings that cannot be; a ValueError too

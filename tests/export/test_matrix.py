@@ -273,7 +273,7 @@ def test_a_model_that_fits_more_closely_than_int8_can_say_is_refused_with_the_re
         assert f"{name}: the error moves by " in text
     assert "rank correlation" in text
     assert text.endswith(
-        "; try another --recipe, leave that precision out, or write the others with --keep-passing"
+        "; try another recipe, leave that precision out, or write the others with keep_passing=True"
     )
     assert not list(tmp_path.iterdir())
     edgeae_export.export(model, rows[1000:], tmp_path / "yes.edgeae", precisions=("float32",))

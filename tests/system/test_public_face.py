@@ -34,8 +34,8 @@ PUBLIC = {
     "edgeae_runtime": """
         Alarm Artifact Autoencoder Bundle BundleError Check DataError Detection Detector Drift
         EdgeaeError EdgeaeWarning EngineError EngineName Fidelity FidelityError Floats Format Input
-        Manifest OutputError Precision PrecisionName Recipe Role Scaler Stream StreamResult Threshold
-        Trial __version__ load new_threshold read_threshold reconstruction_error udf verify windows
+        Manifest OutputError Precision PrecisionName Recipe Role RuleError Scaler Stream StreamResult
+        Threshold Trial __version__ load new_threshold read_threshold reconstruction_error udf verify windows
         write_threshold
     """,
 }

@@ -224,14 +224,14 @@ class Stream:
             named = by_name(sample, self._features, where="stream")
             found = len(named) if isinstance(named, list | tuple) else 0
             # as objects, or one long text would have numpy make all values as long
-            values = np.asarray(named if found <= self._values else (), object if found else None)
+            values = np.asarray(named if found <= self._values else (), object if found else None).reshape(-1)
             if values.dtype.kind not in "biufO":
                 raise TypeError(f"{values.dtype}")
             with np.errstate(over="ignore", invalid="ignore"):  # what overflows is missing
-                if values.dtype.kind == "O" and any(isinstance(v, str | bytes) for v in values.flat):
+                if values.dtype.kind == "O" and any(isinstance(v, str | bytes) for v in values):
                     raise TypeError("text")
                 if values.size == self._values:
-                    row[:] = values.reshape(-1)  # None becomes NaN
+                    row[:] = values  # None becomes NaN
                     return math.isfinite(row.dot(self._ones)) or bool(np.isfinite(row).all())
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"stream: a sample holds something that is no number ({error})") from error
