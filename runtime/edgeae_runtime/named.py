@@ -25,7 +25,10 @@ def by_name(values: Any, features: Sequence[str] | None, *, where: str = "input"
     if features is None or found is None:
         return values
     names, pick = found
-    wrong = [name for name in features if names.count(name) != 1]
+    known = {*names}
+    wrong = [name for name in features if name not in known]
+    if not wrong and len(known) < len(names):
+        wrong = [name for name in features if names.count(name) > 1]
     if wrong:
         from .arrays import listed  # which takes longer to import than a cold start can spare
 
@@ -54,7 +57,7 @@ def _names_of(values: Any) -> tuple[list[Any], Callable[[str], Any]] | None:
         return ([*values.dtype.names], values.__getitem__) if values.dtype.names else None
     if isinstance(values, tuple):
         fields = getattr(values, "_fields", None)
-        return fields and ([*fields], lambda name: getattr(values, name))
+        return ([*fields], lambda name: getattr(values, name)) if fields else None
     if hasattr(values, "column_names"):  # Arrow, whose `columns` are not names
         return [*values.column_names], values.__getitem__
     if hasattr(values, "columns"):

@@ -18,7 +18,6 @@ Format: TypeAlias = Literal["onnx", "tflite", "c"]
 EngineName: TypeAlias = Literal["auto", "onnxruntime", "litert"]
 PrecisionName: TypeAlias = Literal["auto", "float32", "float16", "dynamic", "int8"]
 
-ROLES: tuple[Role, ...] = get_args(Role)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 FORMATS: tuple[Format, ...] = get_args(Format)
 

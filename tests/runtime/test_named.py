@@ -12,6 +12,7 @@ import pytest
 
 import edgeae_runtime
 from edgeae_runtime import DataError
+from edgeae_runtime.named import by_name, names_of
 
 COLUMNS = ("temperature", "pressure", "vibration", "voltage", "current", "speed")
 MIXED = ("speed", "vibration", "temperature", "current", "voltage", "pressure")
@@ -239,3 +240,14 @@ def test_no_data_frame_library_is_imported_for_it(tiny, rows) -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     error, imported = json.loads(run.stdout)
     assert imported == [] and error > 0
+
+
+def test_a_tuple_that_names_no_fields_has_no_names():
+    empty = namedtuple("Empty", [])
+    assert names_of(empty()) is None
+
+
+def test_names_there_twice_are_told_apart_from_missing_ones():
+    table = pd.DataFrame([[1, 2, 3]], columns=["a", "b", "a"])
+    with pytest.raises(DataError, match="has twice column 'a'"):
+        by_name(table, ["a", "b"])

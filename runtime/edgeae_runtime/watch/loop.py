@@ -109,6 +109,8 @@ class Watch:
             if self._spool is not None and (left := self._backlog()):
                 self._log.write(f"{left} results are left in {self._spool.folder}; the next start sends them")
         finally:
+            if self._until is None:  # it failed: who waits to post must not wait any longer
+                self._until = time.monotonic()
             for number, handler in zip(signals, before, strict=True):
                 signal.signal(number, handler)
 

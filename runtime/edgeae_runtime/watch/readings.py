@@ -2,6 +2,7 @@
 
 import csv
 import json
+from codecs import BOM_UTF8
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -39,14 +40,16 @@ class Parser:
         """The line; empty where lines are JSON, None before the first."""
 
     def begin(self, line: bytes) -> None:
-        """Look at a file's first line, whether it is a header or JSON.
+        """Look at a file's first line, whether it is a header or JSON; a byte order mark does not matter.
 
         One that begins with data, or half a line, is as that before.
 
         Raises:
             DataError: it is a header without the bundle's features.
         """
-        if line.lstrip()[:1] in (b"[", b"{", b"") or (not self.header and _is_number(line)):
+        if line.removeprefix(BOM_UTF8).lstrip()[:1] in (b"[", b"{", b"") or (
+            not self.header and _is_number(line)
+        ):
             self.header = b""
             return
         names = [name.strip() for name in _cells(line)]
@@ -78,12 +81,14 @@ class Parser:
             row = dict(zip(self._names, cells, strict=False))
             return self._reading([_number(row[name]) for name in self._wanted], row)
         try:
-            found = json.loads(line)  # unlike msgspec it takes NaN, which small devices write
+            found = json.loads(
+                line.removeprefix(BOM_UTF8)
+            )  # unlike msgspec it takes NaN, which small devices write
         except (ValueError, RecursionError) as error:
             raise DataError(f"is not JSON ({error})") from None
         if isinstance(found, dict):
             values = found.get("values")
-            if values is None and self._features:
+            if self._features and (values is None or any(name in found for name in self._features)):
                 if not any(name in found for name in self._features):
                     raise DataError(f"has none of {', '.join(self._features)}, only {', '.join(found)}")
                 values = [found.get(name) for name in self._features]
@@ -100,13 +105,12 @@ class Parser:
         return not is_feature and (name.lower() in TIME_NAMES or name == SEQUENCE_NAME)
 
     def _reading(self, values: list[Any], fields: dict[str, Any]) -> Reading:
-        time = sequence = None
-        for name in filter(self._is_extra, fields):
-            if name == SEQUENCE_NAME:
-                sequence = _sequence(fields[name])
-            else:
-                time = _time(fields[name])
-        return Reading(values, time, sequence)
+        """Return the reading; of several times that are given, the first of `TIME_NAMES` counts."""
+        extra = {name: fields[name] for name in filter(self._is_extra, fields)}
+        sequence = _sequence(extra.pop(SEQUENCE_NAME, None))
+        given = {name.lower(): value for name, value in extra.items() if value is not None and value != ""}
+        first = next((given[name] for name in TIME_NAMES if name in given), None)
+        return Reading(values, _time(first), sequence)
 
 
 def _is_number(text: bytes | str) -> bool:
@@ -147,7 +151,9 @@ def _time(value: Any) -> datetime | None:
         raise DataError(f"{str(value)[:40]!r} is not a time (ISO 8601, or Unix seconds)") from None
 
 
-def _sequence(value: Any) -> int:
+def _sequence(value: Any) -> int | None:
+    if value is None or value == "":
+        return None
     try:
         number = int(value)
         if (

@@ -125,7 +125,8 @@ class Silence:
         seconds = self.seconds
         because = f"{_listed(self._gone)} missing" if self._gone else self._why
         if self._poor >= SILENT_STEPS:
-            return because, f"none of the last {SILENT_STEPS} readings was full: {because}"
+            text = f"none of the last {SILENT_STEPS} readings was full"
+            return because or "poor", f"{text}{': ' * bool(because)}{because}"
         most = SILENT_STEPS * (self._window + self._stride)
         if self._fruitless >= most:
             text = f"none of the last {most} readings completed a window of {self._window}"
@@ -143,7 +144,7 @@ class Silence:
 
 
 def _is_there(value: Any) -> bool:
-    return isinstance(value, int) or (isinstance(value, float) and abs(value) < INFINITE_FLOAT32)
+    return isinstance(value, int | float) and abs(value) < INFINITE_FLOAT32
 
 
 def _listed(names: dict[str, None]) -> str:

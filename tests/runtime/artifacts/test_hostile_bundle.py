@@ -169,6 +169,42 @@ def test_sizes_that_make_a_tensor_of_terabytes_are_refused(operator, as_node) ->
         check_onnx(content)
 
 
+def range_of(*values):
+    tensors = [numpy_helper.from_array(np.float32(value)) for value in values]
+    constants = [
+        helper.make_node("Constant", [], [name], value=t) for name, t in zip("abc", tensors, strict=True)
+    ]
+    return [*constants, helper.make_node("Range", ["a", "b", "c"], ["y"])]
+
+
+HUGE = {
+    "numbers in an attribute": [
+        helper.make_node("Constant", [], ["s"], value_ints=[2**28]),
+        helper.make_node("Expand", ["x", "s"], ["y"]),
+    ],
+    "one number in an attribute": [
+        helper.make_node("Constant", [], ["s"], value_int=2**28),
+        helper.make_node("ConstantOfShape", ["s"], ["y"]),
+    ],
+    "a constant by another name": [
+        helper.make_node("Constant", [], ["a"], value_ints=[2**28]),
+        helper.make_node("Identity", ["a"], ["b"]),
+        helper.make_node("Cast", ["b"], ["s"], to=7),
+        helper.make_node("Tile", ["x", "s"], ["y"]),
+    ],
+    "small steps": range_of(0, 1e6, 1e-6),
+    "no step": range_of(0, 1, 0),
+    "old padding": [helper.make_node("Pad", ["x"], ["y"], pads=[0, 2**28])],
+    "old scales": [helper.make_node("Upsample", ["x"], ["y"], scales=[1.0, 2.0**28])],
+}
+
+
+@pytest.mark.parametrize("kind", HUGE)
+def test_a_huge_tensor_is_refused_however_its_size_is_written(kind) -> None:
+    with pytest.raises(ValueError, match="that makes a tensor of more than 67108864 values"):
+        check_onnx(model_of(*HUGE[kind]))
+
+
 def test_functions_and_training_are_refused() -> None:
     for field, reason in (("functions", "functions of its own"), ("training_info", "a part for training")):
         model = onnx.ModelProto()

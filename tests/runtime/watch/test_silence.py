@@ -160,6 +160,17 @@ def test_readings_that_are_never_taken_are_told(listener, reading, told) -> None
     assert listener.said() == [f"stale: none of the last 10 readings was full: {told}"]
 
 
+@pytest.mark.parametrize("reading", [[[1, 1, 1, 1, 1, None]], [1, 1, 1, 1, 1, 2**128], [1, 1, 1, 1, 1, None]])
+def test_readings_that_are_never_full_are_told_however_they_are_written(ae, monkeypatch, reading) -> None:
+    listener = Listener(ae, monkeypatch)
+    for _ in range(30):
+        listener.clock.now += 1
+        listener.intake.take_message(json.dumps(reading).encode(), 0, False)
+    (told,) = listener.said()
+    assert told.startswith("stale: none of the last 10 readings was full")
+    assert listener.intake.silence.is_stale
+
+
 def test_readings_that_never_complete_a_window_are_told(bundle, monkeypatch) -> None:
     with bundle.manifest() as manifest:
         manifest["input"].update(shape=[3, 2], features=["heat", "load"], window=3, stride=1)

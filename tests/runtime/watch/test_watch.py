@@ -23,9 +23,10 @@ from ai_edge_litert import schema_py_generated as schema
 
 import edgeae_runtime
 from edgeae_runtime.bundle.manifest import Input
-from edgeae_runtime.errors import DataError
+from edgeae_runtime.errors import DataError, OutputError
 from edgeae_runtime.watch.intake import Intake
 from edgeae_runtime.watch.log import Log
+from edgeae_runtime.watch.loop import Watch
 from edgeae_runtime.watch.metrics import new_metrics
 from edgeae_runtime.watch.readings import Parser, Reading
 from edgeae_runtime.watch.sources.lines import Lines, Position, follow, read_lines
@@ -125,6 +126,12 @@ NOON = datetime(2026, 3, 4, 12)
         (b'{"a": 1, "b": 2, "time": "2026-03-04T13:00+01:00", "seq": 5}', Reading([1, 2], NOON, 5)),
         (b'{"values": [1, 2], "timestamp": 1772625600}', Reading([1, 2], NOON, None)),
         (b'{"values": [1, 2], "Time": 1772625600000}', Reading([1, 2], NOON, None)),
+        (b'{"a": 1, "b": 2, "values": "raw"}', Reading([1, 2], None, None)),
+        (b'{"a": 1, "values": [8, 9]}', Reading([1, None], None, None)),
+        (b'{"a": 1, "b": 2, "seq": null, "time": null}', Reading([1, 2], None, None)),
+        (b'{"date": "Thu", "a": 1, "b": 2, "time": 1772625600}', Reading([1, 2], NOON, None)),
+        (b'{"a": 1, "b": 2, "time": 1772625600, "timestamp": null}', Reading([1, 2], NOON, None)),
+        (b'\xef\xbb\xbf{"a": 1, "b": 2}', Reading([1, 2], None, None)),
     ],
 )
 def test_json_readings(line, expected) -> None:
@@ -150,6 +157,28 @@ def test_json_readings(line, expected) -> None:
 def test_what_is_no_reading(line, message) -> None:
     with pytest.raises(DataError, match=message.replace("(", r"\(")):
         Parser(ONE).parse(line)
+
+
+def test_a_byte_order_mark_before_json_is_no_header() -> None:
+    parser = Parser(ONE)
+    parser.begin(b'\xef\xbb\xbf{"a": 1, "b": 2}\n')
+    assert not parser.header
+
+
+def test_who_waits_to_post_is_let_go_when_the_watch_fails(monkeypatch) -> None:
+    """Else the thread of the MQTT client would wait for ever, and its end be waited for."""
+    running = Watch(
+        None, spool=None, write=lambda line: None, log=Log(lambda text: None), metrics=new_metrics()
+    )
+    for _ in range(200):
+        running._message_slots.acquire(blocking=False)
+    monkeypatch.setattr(running, "_handle", lambda: (_ for _ in ()).throw(OutputError("disk full")))
+    with pytest.raises(OutputError):
+        running.run()
+    sender = threading.Thread(target=running.post, args=("message", b"late"), daemon=True)
+    sender.start()
+    sender.join(5)
+    assert not sender.is_alive()
 
 
 def test_csv_columns_may_come_in_any_order() -> None:
