@@ -94,7 +94,7 @@ int main(int argc, char** argv) try {
   std::ifstream file(bundle + "/manifest.json");
   if (!file) throw std::runtime_error(bundle + ": no manifest.json; unpack the bundle where it is a zip file");
   const auto manifest = nlohmann::json::parse(file);
-  if (manifest.at("format_version") != 1) throw std::runtime_error("a bundle of another format");
+  if (manifest.at("format_version") > 2) throw std::runtime_error("a bundle of a newer format");
 
   for (const auto& artifact : manifest.at("artifacts")) {
     if (artifact.at("role") != "scorer" || artifact.at("format") != "tflite") continue;

@@ -444,9 +444,11 @@ def test_a_manifest_of_a_newer_format_missing_or_damaged_is_told(here, command):
     manifest = json.loads(path.read_text())
     path.with_name("manifest.sha256").unlink()  # which would tell of any change
     name, *data = command
-    path.write_text(json.dumps(manifest | {"format_version": 2, "new": "field"}))
+    path.write_text(json.dumps(manifest | {"format_version": 3, "needs_runtime": "9.0", "new": "field"}))
     line = fails(name, "pump.edgeae", *data, cwd=here)
-    assert line.startswith("pump.edgeae: bundle format 2, but this runtime reads up to 1; update it (")
+    assert line.startswith(
+        "pump.edgeae: bundle format 3 needs edgeae-runtime 9.0 or newer, and this is 0.1.0;"
+    )
     path.write_text(json.dumps(manifest)[:-100])
     assert "manifest.json is not valid (" in fails(name, "pump.edgeae", *data, cwd=here)
     path.unlink()

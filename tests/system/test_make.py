@@ -125,8 +125,9 @@ def test_make_says_it_before_it_makes_or_downloads_anything(target, tmp_path):
 
 
 def make(*arguments, cwd):
-    # what make hands down to the make in it would have it wait for jobs of the outer one
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    # what make hands down to the make in it: it would wait for jobs of the outer one, or install packages
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    environment = {name: value for name, value in inherited.items() if name != "APT"}
     return subprocess.run(
         ["make", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60
     )
