@@ -269,13 +269,22 @@ def test_readings_of_one_second_are_told(row) -> None:
     assert rest.endswith("(74 such since the last line)")
 
 
-@pytest.mark.parametrize("seq", [True, False, float("nan"), float("inf"), "x", "", [], {}, 1.5, 2**63])
+@pytest.mark.parametrize("seq", [True, False, float("nan"), float("inf"), "x", [], {}, 1.5, 2**63])
 def test_a_number_that_is_none_is_told_and_costs_its_reading(row, seq) -> None:
     counted = Counted(row)
     for i in range(100):
         counted.take(seq=seq if i == 50 else i)
     assert (len(counted.intake.results), counted["rejected"]) == (99, 1)
     assert counted.log[0].startswith("a reading is left out: seq is ")
+
+
+@pytest.mark.parametrize("seq", [None, ""])
+def test_a_reading_whose_number_is_left_empty_counts_as_one_without(row, seq) -> None:
+    """An empty cell of a CSV line, and a null of a sender that has none yet."""
+    counted = Counted(row)
+    for i in range(100):
+        counted.take(seq=seq if i == 50 else i)
+    assert (len(counted.intake.results), counted["rejected"]) == (100, 0)
 
 
 @pytest.mark.parametrize("time", [True, float("nan"), float("inf"), "x", [], {}, 1e300, "99999-01-01"])
