@@ -79,13 +79,11 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships
             state = json.loads(bytes(arrays.pop("state")))
             found = state["identity"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ResumeError(
-                f"{self.path}: cannot be read ({error}); delete it, or pass --force to start again"
-            ) from error
+            raise ResumeError(f"{self.path}: cannot be read ({error}); delete it to start again") from error
         if differences := _differences(found, json.loads(json.dumps(self.identity))):
             raise ResumeError(
-                f"{self.path}: was made with {'; '.join(differences)}; resume with the same, or pass --force "
-                "to start again"
+                f"{self.path}: was made with {'; '.join(differences)}; resume with the same, or delete it to "
+                "start again"
             )
         self._restored = state, arrays
         return int(state["epoch"]) if not state["stopped"] else int(found["settings"]["epochs"])

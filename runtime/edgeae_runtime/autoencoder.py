@@ -91,6 +91,11 @@ class Detector:
         self._one_row: dict[Role, RowRunner] = {}
 
     @property
+    def digest(self) -> str:
+        """The SHA-256 of the bundle's manifest, as it was when this was made of it."""
+        return self._bundle.digest
+
+    @property
     def threshold(self) -> Threshold:
         """The threshold of the scorer in use; each artifact has its own."""
         return self._artifact("scorer").threshold

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .autoencoder import Autoencoder, load
-from .bundle.codec import manifest_digest
 from .engines.base import BATCH_ROWS
 from .errors import BundleError, DataError
 from .extras import import_extra
@@ -134,7 +133,7 @@ def scorer(
             )
     return Scorer(
         bundle=str(path),
-        digest=manifest_digest(found.manifest),
+        digest=found.digest,
         columns=tuple(columns),
         keep=tuple(keep),
         embedding=found.manifest.latent_size if embedding else 0,
@@ -149,6 +148,6 @@ def _load(
     bundle: str, digest: str, engine: EngineName, precision: PrecisionName, threads: int
 ) -> Autoencoder:
     found = load(bundle, engine=engine, precision=precision, threads=threads)
-    if manifest_digest(found.manifest) != digest:
+    if found.digest != digest:
         raise BundleError(f"{bundle}: is not the one that the scorer was made from; make it again")
     return found

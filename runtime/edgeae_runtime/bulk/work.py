@@ -18,7 +18,6 @@ import numpy as np
 
 from ..autoencoder import load
 from ..bundle.archive import Bundle
-from ..bundle.codec import manifest_digest
 from ..engines.base import BATCH_ROWS
 from ..engines.registry import ENGINE_MODULES
 from ..errors import BundleError
@@ -42,7 +41,7 @@ class Worker:
         """
         self._command, self._suffix = job.run.command, job.run.suffix
         self._autoencoder = load(job.bundle, engine=job.run.engine, precision=job.run.precision)
-        if manifest_digest(self._autoencoder.manifest) != job.run.bundle:
+        if self._autoencoder.digest != job.run.bundle:
             raise BundleError(f"{job.bundle}: was replaced during the run; start it again")
 
     def __call__(self, samples: NumberedSamples, path: Path, *, first: bool) -> bytes:
@@ -61,7 +60,7 @@ def plan(command: Command, bundle: Path, engine: Any, precision: Any, out: Path 
 
     ``engine``, ``precision`` and errors are those of `load`; `EngineError` without the engine.
     """
-    digest = manifest_digest(Bundle(bundle).manifest)
+    digest = Bundle(bundle).digest
     before = None if out is None else read_run(out)
     if before and before.bundle == digest:
         pair = before.engine, before.precision

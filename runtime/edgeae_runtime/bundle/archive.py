@@ -38,6 +38,9 @@ class Bundle:
                 f"{path}: is neither a bundle's folder nor a zip file (truncated?); copy it again"
             )
         content = self._read(MANIFEST_NAME, MAX_MANIFEST)
+        self.digest: str = hashlib.sha256(content).hexdigest()
+        """The SHA-256 of the manifest's bytes, fields that this runtime does not know included: it names
+        this bundle wherever something is kept for it."""
         self.sealed: bool = self._check_seal(content)
         """Whether a digest of the manifest lies beside it, and agrees; older exports made none."""
         self.manifest: Manifest = decode_manifest(content, str(path))

@@ -1,7 +1,5 @@
 """The bytes of ``manifest.json``: written in the format that a manifest has, read in any that is known."""
 
-import hashlib
-
 import msgspec
 
 from ..errors import BundleError
@@ -13,11 +11,6 @@ FORMAT_VERSION = 2
 
 NEEDS_RUNTIME = "0.1.0"
 """The first edgeae-runtime that reads this format."""
-
-
-def manifest_digest(manifest: Manifest) -> str:
-    """Return its SHA-256."""
-    return hashlib.sha256(encode_manifest(manifest)).hexdigest()
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

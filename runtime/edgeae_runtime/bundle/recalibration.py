@@ -4,6 +4,7 @@ They lie beside the bundle, never inside: the bundle stays what was exported and
 manifest and the artifact that they were made with, since another artifact's errors are others.
 """
 
+import hashlib
 import os
 import warnings
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 
 from ..errors import BundleError, EdgeaeWarning
 from .archive import Bundle
-from .codec import manifest_digest
+from .codec import encode_manifest
 from .manifest import Manifest, Threshold
 
 
@@ -32,14 +33,14 @@ def threshold_path(bundle: str | os.PathLike[str]) -> Path:
 
 
 def read_threshold(
-    bundle: str | os.PathLike[str], artifact: str, manifest: Manifest | None = None
+    bundle: str | os.PathLike[str], artifact: str, manifest: Manifest | str | None = None
 ) -> Threshold | None:
     """Return the recalibrated threshold of an artifact, or None where there is none.
 
     Args:
         bundle: the bundle's path.
         artifact: the file in it, such as ``scorer.int8.onnx``.
-        manifest: of what runs, when that may not be the bundle there.
+        manifest: of what runs, or its digest, when that may not be the bundle there.
 
     Raises:
         BundleError: the bundle cannot be opened, or the file beside it is damaged.
@@ -48,7 +49,9 @@ def read_threshold(
     kept = _read(bundle)
     if kept is None:
         return None
-    if kept.manifest != manifest_digest(manifest or Bundle(Path(bundle)).manifest):
+    if isinstance(manifest, Manifest):
+        manifest = hashlib.sha256(encode_manifest(manifest)).hexdigest()
+    if kept.manifest != (manifest or Bundle(Path(bundle)).digest):
         warnings.warn(
             f"{threshold_path(bundle)}: was made for another bundle, so the bundle's own threshold holds; "
             "run `edgeae recalibrate` again",
@@ -66,16 +69,15 @@ def write_threshold(bundle: str | os.PathLike[str], artifact: str, threshold: Th
         BundleError: the bundle cannot be opened.
         OutputError: the disk refuses it; the file is as before.
     """
-    manifest = Bundle(Path(bundle)).manifest
-    if artifact not in [a.path for a in manifest.artifacts]:
+    found = Bundle(Path(bundle))
+    if artifact not in [a.path for a in found.manifest.artifacts]:
         raise BundleError(f"{bundle}: has no {artifact}, so no threshold can be for it")
-    digest = manifest_digest(manifest)
     try:
         kept = _read(bundle)
     except BundleError:  # damaged: replaced
         kept = None
-    others = kept.thresholds if kept is not None and kept.manifest == digest else {}
-    content = msgspec.json.encode(_Kept(digest, {**others, artifact: threshold}))
+    others = kept.thresholds if kept is not None and kept.manifest == found.digest else {}
+    content = msgspec.json.encode(_Kept(found.digest, {**others, artifact: threshold}))
     path = threshold_path(bundle)
     from ..files import new_file  # which each start of a process does without
 

@@ -165,7 +165,7 @@ def _key(bundle: Bundle, threads: int, arena: bool, rows: int) -> dict[str, str]
     from ..machine import processor  # not needed where nothing is left to auto
 
     return {
-        "manifest": hashlib.sha256(msgspec.json.encode(bundle.manifest)).hexdigest(),
+        "manifest": bundle.digest,
         "engines": " ".join(sorted(name for module in ENGINE_MODULES.values() for name in _versions(module))),
         "machine": f"{os.uname().machine} {processor.make()}",
         "asked": f"threads={threads} rows={rows} arena={arena}",

@@ -17,7 +17,6 @@ import numpy as np
 
 from ..autoencoder import Autoencoder, load
 from ..bundle.archive import Bundle
-from ..bundle.codec import manifest_digest
 from ..engines.golden import verify
 from ..errors import BundleError, DataError, EdgeaeError
 
@@ -105,8 +104,8 @@ def _main(path: str, engine: str, precision: str, seconds: str, megabytes: str) 
         for check in verify(bundle):
             if check.status == "failed":
                 raise BundleError(f"{path}: {check.artifact}: {check.detail}")
-        verdict.manifest = manifest_digest(open_bundle(Path(path), engine, precision).manifest)
-        if verdict.manifest != manifest_digest(bundle.manifest):
+        verdict.manifest = open_bundle(Path(path), engine, precision).digest
+        if verdict.manifest != bundle.digest:
             raise BundleError(f"{path}: changed while it was verified")
     except MemoryError:
         why = f"takes more than {megabytes} MB of memory; if it is a good one, see --swap-memory"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..bundle.archive import Bundle
-from ..bundle.codec import manifest_digest
 from ..bundle.manifest import Threshold, artifact_name
 from ..bundle.recalibration import read_threshold, threshold_path
 from ..errors import BundleError, EdgeaeError
@@ -28,7 +27,7 @@ def open_threshold(path: Path, autoencoder: "Autoencoder") -> Threshold:
         BundleError: the file is damaged.
     """
     artifact = artifact_name("scorer", autoencoder.precision, ENGINE_FORMATS[autoencoder.engine])
-    return read_threshold(path, artifact, autoencoder.manifest) or autoencoder.threshold
+    return read_threshold(path, artifact, autoencoder.digest) or autoencoder.threshold
 
 
 def poll(
@@ -74,10 +73,10 @@ def _open(
 ) -> "Autoencoder":
     """Open the verified bundle whose manifest has this digest; nothing is made of the running one."""
     fresh = current
-    if digest != manifest_digest(current.manifest):
-        if manifest_digest(Bundle(path).manifest) == digest:  # nothing of another one is run
+    if digest != current.digest:
+        if Bundle(path).digest == digest:  # nothing of another one is run
             fresh = load(path)
-        if manifest_digest(fresh.manifest) != digest:
+        if fresh.digest != digest:
             raise BundleError(f"{path}: changed while it was verified")
     old, new = current.manifest.input, fresh.manifest.input
     for name in ("shape", "features", "window", "stride"):

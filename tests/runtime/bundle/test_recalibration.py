@@ -1,3 +1,4 @@
+import hashlib
 import json
 from datetime import datetime, timedelta
 
@@ -75,6 +76,27 @@ def test_an_infinite_error_becomes_no_threshold_but_is_told_with_its_row(
 
 
 # --- beside the bundle ---------------------------------------------------------------------------
+
+
+def test_fields_of_a_newer_exporter_belong_to_the_bundle_that_it_is_for(bundle) -> None:
+    """They are not known here, yet whoever learns to read them finds the threshold again."""
+    with bundle.manifest() as manifest:
+        manifest["colour"] = "blue"
+    threshold = new_threshold(np.arange(100.0))
+    write_threshold(bundle.path, ARTIFACT, threshold)
+    assert read_threshold(bundle.path, ARTIFACT) == threshold
+    content = (bundle.path / "manifest.json").read_bytes()
+    assert edgeae_runtime.load(bundle.path).digest == hashlib.sha256(content).hexdigest()
+    assert json.loads(kept(bundle).read_text())["manifest"] == hashlib.sha256(content).hexdigest()
+    with bundle.manifest() as manifest:
+        manifest["colour"] = "red"
+    with pytest.warns(EdgeaeWarning, match="was made for another bundle"):
+        assert read_threshold(bundle.path, ARTIFACT) is None
+
+
+def test_it_is_known_by_the_manifest_too(bundle) -> None:
+    write_threshold(bundle.path, ARTIFACT, new_threshold(np.arange(100.0)))
+    assert read_threshold(bundle.path, ARTIFACT, edgeae_runtime.Bundle(bundle.path).manifest)
 
 
 def test_it_is_kept_beside_the_bundle_for_its_artifact_alone(bundle, snapshot) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from edgeae_runtime import Bundle, BundleError
-from edgeae_runtime.bundle.codec import manifest_digest
 from edgeae_runtime.watch.sandbox import Sandbox
 
 SCORER = "scorer.float32.onnx"
@@ -26,7 +25,7 @@ def verify(path: Path, sandbox: Sandbox = QUICK) -> str | None:
 
 def test_a_good_bundle_passes_folder_or_zip(tiny, tiny_zip) -> None:
     for path in (tiny, tiny_zip):
-        assert verify(path, Sandbox()) == manifest_digest(Bundle(path).manifest)
+        assert verify(path, Sandbox()) == Bundle(path).digest
 
 
 def test_one_that_uses_what_it_may_passes(bundle) -> None:

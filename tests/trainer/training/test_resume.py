@@ -158,7 +158,7 @@ def test_other_settings_are_refused_with_both_values(few, interrupted):
         train(few, other, checkpoint=interrupted, resume=True)
     assert str(caught.value) == (
         f"{interrupted}: was made with hidden 16, not 8,4; learning_rate 0.1, not 0.05; resume with the "
-        "same, or pass --force to start again"
+        "same, or delete it to start again"
     )
 
 
@@ -180,9 +180,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(few, interrupted, tmp_path,
     path = tmp_path / "x.run.partial"
     whole = interrupted.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    with pytest.raises(
-        ResumeError, match=r"x\.run\.partial: cannot be read \(.*\); delete it, or pass --force"
-    ):
+    with pytest.raises(ResumeError, match=r"run\.partial: cannot be read \(.*\); delete it to start again"):
         train(few, RESTLESS, checkpoint=path, resume=True)
 
 
