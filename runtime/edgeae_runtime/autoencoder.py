@@ -3,7 +3,6 @@
 import os
 import weakref
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
@@ -57,7 +56,7 @@ def load(
         BundleError: see `Bundle`; also where it has no artifact of that engine and precision.
         FidelityError: ``auto`` finds no model that is right on this machine.
     """
-    bundle = Bundle(Path(path))
+    bundle = Bundle(path)
     chosen = choose(bundle, engine=engine, precision=precision, threads=threads, arena=arena, rows=rows)
     return Detector(bundle, *chosen, threads=threads, arena=arena)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import BundleError
 from ..names import MANIFEST_NAME, SEAL_NAME
@@ -10,6 +10,9 @@ from .codec import decode_manifest
 from .container import SizeError, is_zip, read_member
 from .manifest import Artifact, Manifest
 from .manifest_check import check_manifest, is_sha256
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_MANIFEST = 2**24
 MAX_FILE = 2**26
@@ -26,14 +29,15 @@ class Bundle:
         Raises:
             BundleError: no bundle there, or its manifest is missing, not valid or of a newer format.
         """
-        self.path = path = Path(path)
+        # Not a Path: importing pathlib takes longer than all of this package, and no engine needs it.
+        self._where = path = os.fsdecode(path).rstrip("/") or os.fsdecode(path)
         if not os.path.lexists(path):
             from ..files import recover  # not needed for one that is there
 
-            recover(path)
-        if not os.path.exists(path):  # unlike Path's, no error where the name itself is refused
+            recover(self.path)
+        if not os.path.exists(path):
             raise BundleError(f"{path}: no such bundle; make one with `edgeae export` or copy it here")
-        if not path.is_dir() and not is_zip(path):
+        if not os.path.isdir(path) and not is_zip(path):
             raise BundleError(
                 f"{path}: is neither a bundle's folder nor a zip file (truncated?); copy it again"
             )
@@ -43,7 +47,7 @@ class Bundle:
         this bundle wherever something is kept for it."""
         self.sealed: bool = self._check_seal(content)
         """Whether a digest of the manifest lies beside it, and agrees; older exports made none."""
-        self.manifest: Manifest = decode_manifest(content, str(path))
+        self.manifest: Manifest = decode_manifest(content, path)
         try:
             check_manifest(self.manifest)
         except ValueError as error:
@@ -51,9 +55,20 @@ class Bundle:
                 f"{path}: {MANIFEST_NAME} is not valid ({error}); export the bundle again"
             ) from None
 
+    @property
+    def path(self) -> "Path":
+        """Where it is."""
+        from pathlib import Path
+
+        return Path(self._where)
+
     def __repr__(self) -> str:
         """Show where it is."""
-        return f"{type(self).__name__}({str(self.path)!r})"
+        return f"{type(self).__name__}({self._where!r})"
+
+    def __str__(self) -> str:
+        """Return where it is, for messages."""
+        return self._where
 
     def read_artifact(self, artifact: Artifact) -> bytes:
         """Return a model file's bytes.
@@ -71,12 +86,12 @@ class Bundle:
             BundleError: the manifest does not list it, it is missing, or its SHA-256 is another.
         """
         if name not in self.manifest.files:
-            raise BundleError(f"{self.path}: the manifest does not list {name}; export the bundle again")
+            raise BundleError(f"{self._where}: the manifest does not list {name}; export the bundle again")
         return self._checked(name, self._read(name, MAX_FILE), self.manifest.files[name])
 
     def _check_seal(self, manifest: bytes) -> bool:
         try:
-            found = read_member(self.path, SEAL_NAME, limit=MAX_SEAL)
+            found = read_member(self._where, SEAL_NAME, limit=MAX_SEAL)
         except (FileNotFoundError, KeyError):
             return False
         except Exception as error:  # as in _read
@@ -89,25 +104,25 @@ class Bundle:
 
     def _read(self, name: str, limit: int, *, exact: bool = False) -> bytes:
         try:
-            return read_member(self.path, name, limit=limit, exact=exact)
+            return read_member(self._where, name, limit=limit, exact=exact)
         except (FileNotFoundError, KeyError):
-            raise BundleError(f"{self.path}: {name} is missing; copy the whole bundle again") from None
+            raise BundleError(f"{self._where}: {name} is missing; copy the whole bundle again") from None
         except SizeError as error:
             expected = f"the manifest says {limit}" if exact else f"at most {limit} are allowed"
             raise BundleError(
-                f"{self.path}: {name} has {error.size} bytes, {expected}; copy the bundle again"
+                f"{self._where}: {name} has {error.size} bytes, {expected}; copy the bundle again"
             ) from None
         except Exception as error:  # on damaged files zipfile and zlib raise a dozen unrelated types
             raise self._unreadable(name, error) from error
 
     def _unreadable(self, name: str, error: object) -> BundleError:
-        return BundleError(f"{self.path}: {name} cannot be read ({error}); copy the bundle again")
+        return BundleError(f"{self._where}: {name} cannot be read ({error}); copy the bundle again")
 
     def _checked(self, name: str, content: bytes, expected: str, says: str = "the manifest") -> bytes:
         found = hashlib.sha256(content).hexdigest()
         if found != expected:
             raise BundleError(
-                f"{self.path}: {name} was altered (SHA-256 {found[:12]}…, {says} says {expected[:12]}…); "
+                f"{self._where}: {name} was altered (SHA-256 {found[:12]}…, {says} says {expected[:12]}…); "
                 "copy the bundle again"
             )
         return content

@@ -7,7 +7,6 @@ would lead out of it, or never end. The bundle itself may be reached by a link.
 import errno
 import io
 import os
-from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +32,14 @@ class SizeError(Exception):
         self.size = size
 
 
-def is_zip(path: Path) -> bool:
+def is_zip(path: str) -> bool:
     """Whether this is a regular file that ends as a zip file does."""
     from zipfile import is_zipfile  # not needed for a folder
 
     return S_ISREG(os.stat(path).st_mode) and is_zipfile(path)
 
 
-def read_member(bundle: Path, name: str, *, limit: int, exact: bool = False) -> bytes:
+def read_member(bundle: str, name: str, *, limit: int, exact: bool = False) -> bytes:
     """Return the bytes of one file of a bundle.
 
     Args:
@@ -54,8 +53,8 @@ def read_member(bundle: Path, name: str, *, limit: int, exact: bool = False) -> 
         FileNotFoundError, KeyError: it is missing.
         Exception: what the system, `zipfile` and `zlib` raise on damaged files, a dozen unrelated types.
     """
-    if bundle.is_dir():
-        return _read_file(bundle / name, limit, exact)
+    if os.path.isdir(bundle):
+        return _read_file(os.path.join(bundle, name), limit, exact)
     from zipfile import ZipFile
 
     with open(os.open(bundle, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -99,7 +98,7 @@ def _read_array(content: bytes) -> NDArray[Any]:
     return values.reshape(shape, order="F" if in_columns else "C")
 
 
-def _read_file(path: Path, limit: int, exact: bool) -> bytes:
+def _read_file(path: str, limit: int, exact: bool) -> bytes:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -109,7 +108,7 @@ def _read_file(path: Path, limit: int, exact: bool) -> bytes:
     try:
         found = os.fstat(handle)
         if S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if not S_ISREG(found.st_mode):
             raise ValueError("it is no regular file")
         _check_size(found.st_size, limit, exact)

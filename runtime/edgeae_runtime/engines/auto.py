@@ -10,7 +10,6 @@ import os
 import warnings
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
@@ -181,7 +180,7 @@ def _versions(module: str) -> list[str]:
     if spec is None or not spec.origin:
         return []
     try:
-        names = os.listdir(Path(spec.origin).parent.parent)
+        names = os.listdir(os.path.dirname(os.path.dirname(spec.origin)))
     except OSError:
         return [spec.origin]
     return [name for name in names if name.startswith(module) and name.endswith((".dist-info", ".egg-info"))]
@@ -224,26 +223,29 @@ def _call(engine: Engine, artifact: Artifact, golden: NDArray[Any], rows: int) -
     return lambda: run_batches(engine, batch, artifact.precision, artifact.format)
 
 
-def _cache_file(key: dict[str, str]) -> Path:
+def _cache_file(key: dict[str, str]) -> str:
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     name = hashlib.sha256(msgspec.json.encode(key)).hexdigest()[:32]
-    return Path(base, "edgeae", "tune", f"{name}.json")
+    return os.path.join(base, "edgeae", "tune", f"{name}.json")
 
 
-def _read(path: Path, key: dict[str, str]) -> Tuning | None:
+def _read(path: str, key: dict[str, str]) -> Tuning | None:
     """Return what is remembered; None where there is nothing, or nothing that can be used."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Tuning)
+        with open(path, "rb") as file:
+            found = msgspec.json.decode(file.read(), type=Tuning)
     except (OSError, ValueError, RecursionError):
         return None
     return found if found.key == key else None
 
 
-def _write(path: Path, tuning: Tuning) -> None:
+def _write(path: str, tuning: Tuning) -> None:
     """Remember; where that is not possible, it is measured again next time."""
+    from pathlib import Path
+
     from ..files import new_file
 
     with suppress(OSError, OutputError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(path) as work:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with new_file(Path(path)) as work:
             work.write_bytes(msgspec.json.encode(tuning))

@@ -41,7 +41,7 @@ def check_sizes(bundle: Bundle, artifact: Artifact, engine: Engine) -> None:
     sample, latent = bundle.manifest.input.size, bundle.manifest.latent_size
     wanted = {"input": sample, "embedding": latent, "reconstruction": sample, "error": 1}
     taken, given = TENSORS[artifact.role]
-    where = f"{bundle.path}: {artifact.path}"
+    where = f"{bundle}: {artifact.path}"
     if math.prod(engine.shape) != wanted[taken]:
         raise BundleError(
             f"{where} takes rows of shape {engine.shape}, the manifest says {wanted[taken]} values; "
