@@ -9,7 +9,6 @@ from edgeae_runtime import __version__
 
 if TYPE_CHECKING:
     from edgeae_export import ModelError, RecipeError, RuleError, RunError
-    from edgeae_export.settings import SettingsError
     from edgeae_runtime import (
         BundleError,
         DataError,
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
         EngineError,
         FidelityError,
         OutputError,
+        SettingsError,
     )
 
     from .config import Arch, Loss, NoiseKind, Objective, ScalerKind, Sparsity, TrainConfig
@@ -92,7 +92,6 @@ _HOMES = {
     ".training.run": ("Trained",),
     ".training.train": ("TrainingError", "train"),
     "edgeae_export": ("ModelError", "RecipeError", "RuleError", "RunError"),
-    "edgeae_export.settings": ("SettingsError",),
     "edgeae_runtime": (
         "BundleError",
         "DataError",
@@ -101,6 +100,7 @@ _HOMES = {
         "EngineError",
         "FidelityError",
         "OutputError",
+        "SettingsError",
     ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

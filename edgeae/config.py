@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 import msgspec
 from msgspec import Meta
 
-from edgeae_export.settings import SettingsError, check
 from edgeae_runtime.errors import Argument, EdgeaeWarning
+from edgeae_runtime.settings import SettingsError, check
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from edgeae_export.options import chosen, setting_options
-from edgeae_runtime.cli import progress_bar
+from edgeae_runtime.cli import chosen, progress_bar, setting_options
 
 from ..config import TrainConfig, loss_name
 from ..training.partial import check_checkpoint, checkpoint_path, discard

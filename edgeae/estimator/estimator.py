@@ -17,10 +17,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from edgeae_export.config import ExportConfig
 from edgeae_export.quiet import import_tensorflow
-from edgeae_export.settings import SettingsError
 from edgeae_runtime import DataError, Manifest, reconstruction_error
 from edgeae_runtime.arrays import as_samples
 from edgeae_runtime.names import Format, Precision
+from edgeae_runtime.settings import SettingsError
 
 from ..config import TrainConfig
 from .networks import Networks, pack, unpack

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
-from edgeae_export.settings import SettingsError, settings
+from edgeae_runtime.settings import SettingsError, settings
 
 from ..config import TrainConfig
 from ..data.dataset import Data

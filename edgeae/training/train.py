@@ -9,9 +9,9 @@ import keras
 import msgspec
 import numpy as np
 
-from edgeae_export.settings import SettingsError
 from edgeae_runtime import DataError, EdgeaeError, Input
 from edgeae_runtime.errors import Argument
+from edgeae_runtime.settings import SettingsError
 
 from ..config import TrainConfig, complete
 from ..data.dataset import Data

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
         Precision,
         RuleError,
         Scaler,
+        SettingsError,
     )
 
     from .errors import ModelError, RecipeError, RunError
     from .fidelity.limits import DEFAULT_LIMITS, Limits
     from .pipeline import export
-    from .settings import SettingsError
     from .source import Source
 
 __all__ = [
@@ -57,7 +57,6 @@ _HOMES = {
     ".errors": ("ModelError", "RecipeError", "RunError"),
     ".fidelity.limits": ("DEFAULT_LIMITS", "Limits"),
     ".pipeline": ("export",),
-    ".settings": ("SettingsError",),
     ".source": ("Source",),
     "edgeae_runtime": (
         "BundleError",
@@ -72,6 +71,7 @@ _HOMES = {
         "Precision",
         "RuleError",
         "Scaler",
+        "SettingsError",
     ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

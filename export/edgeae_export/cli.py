@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeae_runtime.cli import format_table, progress_bar
+from edgeae_runtime.cli import chosen, format_table, progress_bar, setting_options
 from edgeae_runtime.names import MANIFEST_NAME
 
 from .config import ExportConfig
 from .fidelity.table import fidelity_table
-from .options import chosen, setting_options
 
 if TYPE_CHECKING:
     from edgeae_runtime import Scaler

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .names import VERSION
 
 if TYPE_CHECKING:
-    from . import udf
+    from . import udf, watch
     from .autoencoder import Autoencoder, Detector, load
     from .bundle.archive import Bundle
     from .bundle.formulas import reconstruction_error
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from .names import EngineName, Format, Precision, PrecisionName, Role
     from .series.windows import windows
+    from .settings import SettingsError
     from .streams.alarm import Alarm
     from .streams.detector import Detection
     from .streams.drift import Drift
@@ -72,6 +73,7 @@ __all__ = [
     "Role",
     "RuleError",
     "Scaler",
+    "SettingsError",
     "Stream",
     "StreamResult",
     "Threshold",
@@ -83,6 +85,7 @@ __all__ = [
     "reconstruction_error",
     "udf",
     "verify",
+    "watch",
     "windows",
     "write_threshold",
 ]
@@ -116,6 +119,7 @@ _HOMES = {
     ),
     "names": ("EngineName", "Format", "Precision", "PrecisionName", "Role"),
     "series.windows": ("windows",),
+    "settings": ("SettingsError",),
     "streams.alarm": ("Alarm",),
     "streams.detector": ("Detection",),
     "streams.drift": ("Drift",),
@@ -130,8 +134,8 @@ if not TYPE_CHECKING:  # a type checker would take any name for one of these
         """Import on first use: a first score needs few of them, and ``edgeae --help`` not even numpy."""
         from importlib import import_module
 
-        if name == "udf":
-            return import_module(".udf", __name__)
+        if name in ("udf", "watch"):
+            return import_module(f".{name}", __name__)
         if name not in _HOME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -30,20 +30,23 @@ class Argument:
         return option if self.value is None or self.value is True else f"{option} {self.value}"
 
 
-class _Message:
-    """A message in parts, texts and `Argument`, that are joined without anything between them."""
+class Message:
+    """A message in parts that are joined without anything between them: texts, `Argument`, other messages."""
 
     args: tuple[Any, ...]
 
     def __str__(self) -> str:
+        """Return it as it is written in Python."""
         return self.spelled({})
 
     def spelled(self, options: Mapping[str, str]) -> str:
         """Return the message with each argument as the option that ``options`` has for it."""
-        return "".join(p.spelled(options) if isinstance(p, Argument) else str(p) for p in self.args)
+        return "".join(
+            part.spelled(options) if isinstance(part, Argument | Message) else str(part) for part in self.args
+        )
 
 
-class EdgeaeError(_Message, Exception):
+class EdgeaeError(Message, Exception):
     """Base of all errors that a user can act on; the command line prints its message as one line.
 
     A message that names arguments of the library is given in parts, so that a command can name its options:
@@ -59,11 +62,11 @@ class EdgeaeError(_Message, Exception):
             FidelityError       an artifact is too far from its reference
             OutputError         a result cannot be written
             RuleError           no such rule for a threshold
+            SettingsError       settings that cannot be, or do not go together; a ValueError too
             ModelError          (export) a model cannot be read, split or converted
             RecipeError         (export) no such way to quantize
             RunError            (export, training) a run folder cannot be read
             ResumeError         (training) a checkpoint cannot be continued
-            SettingsError       (export, training) settings that cannot be; a ValueError too
             TrainingError       (training) the loss is no number any more
         UserWarning
           EdgeaeWarning         it works, but is probably not what is wanted
@@ -97,5 +100,5 @@ class FidelityError(EdgeaeError):
     exit_status = 3
 
 
-class EdgeaeWarning(_Message, UserWarning):
+class EdgeaeWarning(Message, UserWarning):
     """Something works but is probably not what the user wants; the command line prints it as a line."""

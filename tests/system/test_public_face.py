@@ -34,9 +34,9 @@ PUBLIC = {
     "edgeae_runtime": """
         Alarm Artifact Autoencoder Bundle BundleError Check DataError Detection Detector Drift
         EdgeaeError EdgeaeWarning EngineError EngineName Fidelity FidelityError Floats Format Input
-        Manifest OutputError Precision PrecisionName Recipe Role RuleError Scaler Stream StreamResult
-        Threshold Trial __version__ load new_threshold read_threshold reconstruction_error udf verify windows
-        write_threshold
+        Manifest OutputError Precision PrecisionName Recipe Role RuleError Scaler SettingsError Stream
+        StreamResult Threshold Trial __version__ load new_threshold read_threshold reconstruction_error udf
+        verify watch windows write_threshold
     """,
 }
 """All names, by package. A new one is added here; one that is gone breaks somebody's code."""

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from edgeae import TrainConfig
 from edgeae.cli.train import train
 from edgeae_export.config import ExportConfig
-from edgeae_export.options import chosen, setting_options
-from edgeae_export.settings import SettingsError, check, read_settings, settings
 from edgeae_export.source import Run
 from edgeae_runtime import DataError
+from edgeae_runtime.cli import chosen, setting_options
 from edgeae_runtime.cli.main import Commands, main
 from edgeae_runtime.errors import Argument, EdgeaeError, EdgeaeWarning
+from edgeae_runtime.settings import SettingsError, check, read_settings, settings
 
 
 class Larger(TrainConfig, frozen=True, kw_only=True):
@@ -124,7 +124,6 @@ def test_the_settings_are_imported_without_what_they_are_the_settings_of():
     assert set(done.stdout.split()) == {
         "edgeae.config",
         "edgeae_export.config",
-        "edgeae_export.settings",
     }
 
 

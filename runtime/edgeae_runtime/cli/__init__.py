@@ -5,8 +5,17 @@ from typing import TYPE_CHECKING
 from ..lazy import attributes
 
 if TYPE_CHECKING:
+    from .options import chosen, setting_options
     from .terminal import format_table, progress_bar
 
-__all__ = ["format_table", "progress_bar"]
+__all__ = ["chosen", "format_table", "progress_bar", "setting_options"]
 
-__getattr__ = attributes(__name__, {"format_table": "terminal", "progress_bar": "terminal"})
+__getattr__ = attributes(
+    __name__,
+    {
+        "chosen": "options",
+        "format_table": "terminal",
+        "progress_bar": "terminal",
+        "setting_options": "options",
+    },
+)

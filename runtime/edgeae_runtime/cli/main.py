@@ -52,7 +52,7 @@ class Commands(click.Group):
     def options(self, ctx: click.Context) -> dict[str, str]:
         """Return how the arguments of the subcommand that runs are given: by an option, or as NAME."""
         command = self.get_command(ctx, ctx.invoked_subcommand or "")
-        return {} if command is None else {p.name: _spelling(p) for p in command.params if p.name}
+        return {} if command is None else spellings(command)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors that edgeae raises on purpose and warnings become one line."""
@@ -70,6 +70,11 @@ class Commands(click.Group):
                 with suppress(OSError):  # what is still buffered would fail once more when Python exits
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise click.ClickException(f"the output cannot be written ({error.strerror})") from error
+
+
+def spellings(command: click.Command) -> dict[str, str]:
+    """Return how the arguments of a command are given: by an option, or as NAME."""
+    return {parameter.name: _spelling(parameter) for parameter in command.params if parameter.name}
 
 
 def _spelling(parameter: click.Parameter) -> str:

@@ -4,23 +4,28 @@ A reading that is delivered twice is scored once. It is known by its ``seq``, by
 late), or, where it has neither, by what the broker flags of the message.
 """
 
+import logging
 import math
 import time
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..bundle.manifest import Threshold
-from ..errors import DataError
+from ..errors import Argument, DataError
 from ..series.stream_clock import LONGEST_STEP, Numbers
+from ..streams.alarm import Alarm
+from ..streams.drift import Drift
 from ..streams.result import StreamResult
 from ..streams.stream import Stream
-from .log import Log
+from .config import WatchConfig
+from .events import Lines, Position
+from .log import Line
+from .metrics import Metrics
 from .readings import Parser, Reading
 from .silence import Silence
-from .sources.lines import Lines, Position
 
 if TYPE_CHECKING:
     from ..autoencoder import Autoencoder
@@ -29,7 +34,7 @@ RESENT_SECONDS = 60.0
 """Seconds after a connection was made in which a time not after the last one is of a reading that was sent
 again. The stream alone would take a hundred such for a clock that was set back."""
 REMEMBERED_MESSAGES = 64
-"""Messages that are remembered, to recognize what the broker delivers again; see `mqtt.RECEIVE_MAXIMUM`."""
+"""Messages that are remembered, to recognize what a broker delivers again; as many as it may send ahead."""
 
 
 class _Kept(msgspec.Struct):
@@ -45,6 +50,15 @@ class _Kept(msgspec.Struct):
     """See `Parser`."""
 
 
+class _Counted(msgspec.Struct):
+    """Counts of the streams before the one that runs."""
+
+    late: int = 0
+    doubted: int = 0
+    missing: int = 0
+    interruptions: int = 0
+
+
 class Intake:
     """Takes readings; for one thread."""
 
@@ -52,19 +66,25 @@ class Intake:
         self,
         autoencoder: "Autoencoder",
         threshold: float | Threshold,
-        settings: dict[str, Any],
+        config: WatchConfig,
         *,
-        embedding: bool,
-        metrics: dict[str, float],
-        log: Log,
-        stale_after: float | None = None,
+        metrics: Metrics,
+        log: logging.Logger,
     ) -> None:
-        """Start with nothing remembered; see `restore`. The first three are of `Detector.stream`.
+        """Start with nothing remembered; see `restore`.
 
         Raises:
             DataError: a setting is out of range.
         """
-        self._settings, self._embedding, self._metrics, self._log = settings, embedding, metrics, log
+        self._config, self._metrics, self._log = config, metrics, log
+        self._alarm = Alarm(
+            needed=config.alarm_needed,
+            among=config.alarm_among or config.alarm_needed,
+            release=config.alarm_release,
+            refractory=config.alarm_refractory,
+            warm_up=config.alarm_warm_up,
+        )
+        self._drift = Drift(memory=config.drift_memory) if config.drift_memory else None
         self.results: list[bytes] = []
         """JSON, to be taken away by the caller."""
         self.connected = -math.inf
@@ -72,18 +92,21 @@ class Intake:
         wanted = autoencoder.manifest.input
         self._parser = Parser(wanted)
         self.silence = Silence(
-            wanted, lambda: self._stream.usual_step, seconds=stale_after, log=log, metrics=metrics
+            wanted, lambda: self._stream.usual_step, seconds=config.stale_after, log=log, metrics=metrics
         )
         self._kept = _Kept()
-        self._drift: str | None = None
+        self._drifts = False
         self._run(autoencoder, threshold, None)
 
     def _run(self, autoencoder: "Autoencoder", threshold: float | Threshold, state: bytes | None) -> None:
-        self._stream: Stream = autoencoder.stream(threshold=threshold, state=state, **self._settings)
+        self._stream: Stream = autoencoder.stream(
+            threshold=threshold, state=state, alarm=self._alarm, drift=self._drift, hold=self._config.hold
+        )
         self._running = autoencoder, threshold
-        self._counted = {
-            name: self._metrics[f"{name}_total"] for name in ("late", "doubted", "missing", "interruptions")
-        }
+        counts = self._metrics
+        self._counted = _Counted(
+            counts.late_total, counts.doubted_total, counts.missing_total, counts.interruptions_total
+        )
 
     def state(self) -> bytes:
         """Return all that outlives a restart, as JSON: also the open window."""
@@ -111,7 +134,7 @@ class Intake:
             self._run(*self._running, msgspec.json.encode(stream))
             self._kept = kept
         except (ValueError, LookupError, TypeError, DataError) as error:
-            self._log.write(f"starts anew, but for the sequence number ({error})")
+            self._log.warning(Line("starts anew, but for the sequence number (", error, ")"))
             stream = {**msgspec.json.decode(self._stream.state()), "sequence": sequence}
             self._run(*self._running, msgspec.json.encode(stream))
 
@@ -145,62 +168,64 @@ class Intake:
                     self._take(line)
             between()
         for _ in range(chunk.too_long):
-            self._reject("a line is longer than --max-reading allows")
+            self._reject(Line("a line is longer than ", Argument("max_reading"), " allows"))
         self._kept.position = chunk.position
 
     def take_message(self, payload: bytes, mid: int, is_repeat: bool) -> None:
-        """Take an MQTT message: its payload, its id, and whether it may have been delivered before."""
+        """Take a message: its payload, its id (0 for none), and whether it may have been delivered before."""
         key = mid << 32 | zlib.crc32(payload)
         if is_repeat and key in self._kept.recent:
-            self._metrics["repeated_total"] += 1
+            self._metrics.repeated_total += 1
             return
         self._take(payload)
         self._kept.recent = [*self._kept.recent[1 - REMEMBERED_MESSAGES :], key]
 
     def _take(self, line: bytes) -> None:
-        metrics, log = self._metrics, self._log
         reading = None
         try:
             reading = self._parser.parse(line)
             missing = self._missing(reading)
             if missing is None:
-                metrics["repeated_total"] += 1
-                log.rate_limited(f"a reading is left out: it came before ({_described(reading)})", "repeated")
+                self._metrics.repeated_total += 1
+                self._leave_out(f"it came before ({_described(reading)})", "repeated")
                 return
             if reading.time is None:  # else the stream sees it by the time
-                for _ in range(min(missing, self._settings["hold"] + 1)):
+                for _ in range(min(missing, self._config.hold + 1)):
                     self._note(self._stream.push(None))
             self._push(reading)
         except DataError as error:
-            self._reject(str(error), reading)
+            self._reject(error, reading)
         except (MemoryError, RecursionError) as error:
             self._reject(f"is too much to take ({type(error).__name__})", reading)
 
     def _push(self, reading: Reading) -> None:
         """Give it to the stream, and log where its time is not believed or it is not taken."""
-        log, stream = self._log, self._stream
+        stream = self._stream
         late, doubted, whole, clock = stream.late, stream.doubted, stream.missing, stream.clock
         result = stream.push(reading.values, reading.time)
-        self._metrics["samples_total"] += 1
+        self._metrics.samples_total += 1
         if stream.late > late:
             why = f"its time, {reading.time}, is not after the last one, {clock}"
             more = "set the sender's clock, or send finer times or none"
-            log.rate_limited(f"a reading is left out: {why}; {more}", "late")
+            self._leave_out(f"{why}; {more}", "late")
             self.silence.note(reading.values, is_full=False, why="late")
             return
         if stream.doubted > doubted:
-            log.rate_limited(
+            text = (
                 f"a reading is taken without its time, {reading.time}, so far from the last one, {clock}, "
-                "that it is believed only if the next agrees",
-                "doubted",
+                "that it is believed only if the next agrees"
             )
+            self._log.warning(Line(text), extra={"kind": "doubted"})
         self._note(result)
         is_full = stream.missing == whole
         self.silence.note(reading.values, is_full=is_full, has_result=result is not None)
 
-    def _reject(self, why: str, reading: Reading | None = None) -> None:
-        self._metrics["rejected_total"] += 1
-        self._log.rate_limited(f"a reading is left out: {why}", "rejected")
+    def _leave_out(self, why: object, kind: str) -> None:
+        self._log.warning(Line("a reading is left out: ", why), extra={"kind": kind})
+
+    def _reject(self, why: object, reading: Reading | None = None) -> None:
+        self._metrics.rejected_total += 1
+        self._leave_out(why, "rejected")
         values = None if reading is None else reading.values
         self.silence.note(values, is_full=False, why="left out, as told")
 
@@ -219,16 +244,17 @@ class Intake:
     def _note(self, result: StreamResult | None) -> None:
         if result is None:
             return
-        metrics = self._metrics
-        metrics["windows_total"] += 1
-        metrics["anomalies_total"] += result.anomaly
-        metrics["error"], metrics["threshold"] = result.error, result.threshold
-        metrics["alarm"], metrics["drift"] = int(result.alarm), int(result.drift is not None)
-        if (result.drift is None) != (self._drift is None):
-            self._log.write(f"drift: {result.drift or 'no more'}")
-        self._drift = result.drift
+        metrics, drifts = self._metrics, result.drift is not None
+        metrics.windows_total += 1
+        metrics.anomalies_total += result.anomaly
+        metrics.error, metrics.threshold = result.error, result.threshold
+        metrics.alarm, metrics.drift = int(result.alarm), int(drifts)
+        if drifts != self._drifts:
+            level = logging.WARNING if drifts else logging.INFO
+            self._log.log(level, Line(f"drift: {result.drift or 'no more'}"))
+        self._drifts = drifts
         record = result._asdict()
-        if self._embedding:
+        if self._config.embedding:
             record["embedding"] = result.embedding.tolist()
         else:
             del record["embedding"]
@@ -236,8 +262,11 @@ class Intake:
 
     def count(self) -> None:
         """Bring the metrics up to date."""
-        for name, before in self._counted.items():
-            self._metrics[f"{name}_total"] = before + getattr(self._stream, name)
+        metrics, before, stream = self._metrics, self._counted, self._stream
+        metrics.late_total = before.late + stream.late
+        metrics.doubted_total = before.doubted + stream.doubted
+        metrics.missing_total = before.missing + stream.missing
+        metrics.interruptions_total = before.interruptions + stream.interruptions
 
 
 def _described(reading: Reading) -> str:

@@ -2,29 +2,77 @@
 
 import math
 import threading
+from typing import TYPE_CHECKING
 
-from ..errors import EdgeaeError
+import msgspec
 
-COUNTERS = (
-    "samples windows anomalies rejected repeated late doubted missing interruptions dropped reconnects swaps "
-    "refused"
-)
-GAUGES = (
-    "alarm drift error threshold spool_results connected stale full_reading_age_seconds max_reading_bytes"
-)
+from ..errors import Argument, EdgeaeError
+
+if TYPE_CHECKING:
+    from http.server import ThreadingHTTPServer
 
 
-def new_metrics() -> dict[str, float]:
-    """Return all at 0, or NaN where there is no value yet."""
-    names = [*(f"{name}_total" for name in COUNTERS.split()), *GAUGES.split()]
-    return {
-        **dict.fromkeys(names, 0),
-        **dict.fromkeys(("error", "threshold", "full_reading_age_seconds"), math.nan),
-    }
+class Metrics(msgspec.Struct):
+    """Counters, whose names end with ``_total``, and gauges: NaN where there is no value yet."""
+
+    samples_total: int = 0
+    """Readings taken."""
+    windows_total: int = 0
+    anomalies_total: int = 0
+    """Windows above the threshold."""
+    rejected_total: int = 0
+    """Readings that could not be understood."""
+    repeated_total: int = 0
+    """Readings that were delivered again, and not scored again."""
+    late_total: int = 0
+    """Readings dropped because their time was not after the one before."""
+    doubted_total: int = 0
+    """Readings taken without their time, which was not believed."""
+    missing_total: int = 0
+    """Readings with a value missing."""
+    interruptions_total: int = 0
+    """Times that a begun window was given up."""
+    delivered_total: int = 0
+    """Results that have arrived."""
+    dropped_total: int = 0
+    """Results given up undelivered: too many waited, or they were refused."""
+    retried_total: int = 0
+    """Failed attempts to deliver that were followed by another one."""
+    reconnects_total: int = 0
+    """Connections to the broker after the first."""
+    swaps_total: int = 0
+    """New bundles taken."""
+    refused_total: int = 0
+    """New bundles and thresholds refused."""
+    alarm: int = 0
+    drift: int = 0
+    error: float = math.nan
+    """Of the last window."""
+    threshold: float = math.nan
+    spool_results: int = 0
+    """Results that wait to be delivered."""
+    connected: int = 0
+    """Whether the connection to the broker is there."""
+    stale: int = 0
+    full_reading_age_seconds: float = math.nan
+    """Seconds since the last full reading."""
+    max_reading_bytes: int = 0
+
+    def exposition(self) -> str:
+        """Return all in Prometheus' text format 0.0.4."""
+        lines = []
+        for name, value in msgspec.structs.asdict(self).items():
+            kind = "counter" if name.endswith("_total") else "gauge"
+            lines.append(f"# TYPE edgeae_{name} {kind}\nedgeae_{name} {value}\n")
+        return "".join(lines)
 
 
-def serve(metrics: dict[str, float], port: int) -> int:
-    """Serve ``/metrics`` on 127.0.0.1 (Prometheus' text format 0.0.4); return the port, which 0 leaves open.
+def serve(metrics: Metrics, port: int) -> "ThreadingHTTPServer":
+    """Serve ``/metrics`` on 127.0.0.1 from a thread, until the server that is returned is shut down.
+
+    Args:
+        metrics: read anew for each request.
+        port: 0 takes one that is free.
 
     Raises:
         EdgeaeError: the port is taken.
@@ -41,9 +89,7 @@ def serve(metrics: dict[str, float], port: int) -> int:
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.end_headers()
-            for name, value in metrics.items():
-                kind = "counter" if name.endswith("_total") else "gauge"
-                self.wfile.write(f"# TYPE edgeae_{name} {kind}\nedgeae_{name} {value}\n".encode())
+            self.wfile.write(metrics.exposition().encode())
 
         def log_message(self, *arguments: object) -> None:
             pass
@@ -52,7 +98,8 @@ def serve(metrics: dict[str, float], port: int) -> int:
         server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     except OSError as error:
         raise EdgeaeError(
-            f"--metrics-port {port}: cannot be opened on 127.0.0.1 ({error.strerror}); choose another"
+            Argument("metrics_port", port),
+            f": cannot be opened on 127.0.0.1 ({error.strerror}); choose another",
         ) from error
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-    return server.server_port
+    return server

@@ -18,7 +18,7 @@ import numpy as np
 from ..autoencoder import Autoencoder, load
 from ..bundle.archive import Bundle
 from ..engines.golden import verify
-from ..errors import BundleError, DataError, EdgeaeError
+from ..errors import Argument, BundleError, DataError, EdgeaeError
 
 STOP_SECONDS = 0.2
 """Seconds between two looks at whether to stop."""
@@ -33,6 +33,8 @@ class Verdict(msgspec.Struct):
     """Digest of that of a good bundle."""
     refused: str = ""
     """Reason for which the bundle is refused."""
+    is_too_large: bool = False
+    """Whether it takes more memory than it may."""
 
 
 class Sandbox(NamedTuple):
@@ -72,19 +74,22 @@ class Sandbox(NamedTuple):
             found = msgspec.json.decode(output.splitlines()[-1], type=Verdict)
             if found.manifest:
                 return found.manifest
-            raise BundleError(found.refused)
-        raise BundleError(f"{path}: {self._reason(process.returncode, until)}")
+            if not found.is_too_large:
+                raise BundleError(found.refused)
+            why, limit = f"takes more than {self.megabytes} MB of memory", "swap_memory"
+        else:
+            why, limit = self._reason(process.returncode, until)
+        raise BundleError(f"{path}: {why}; if it is a good one, see ", Argument(limit))
 
-    def _reason(self, status: int, until: float) -> str:
+    def _reason(self, status: int, until: float) -> tuple[str, str]:
+        """Return why the process ended, and the argument that may have been the reason."""
         import signal
 
         if status == -signal.SIGALRM or time.monotonic() > until:
-            return f"could not be verified within {self.seconds} s; if it is a good one, see --swap-seconds"
+            return f"could not be verified within {self.seconds} s", "swap_seconds"
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return (
-            f"the process that verified it ended with {how}, maybe for want of more than {self.megabytes} MB "
-            "of memory; if it is a good one, see --swap-memory"
-        )
+        want = f"maybe for want of more than {self.megabytes} MB of memory"
+        return f"the process that verified it ended with {how}, {want}", "swap_memory"
 
 
 def open_bundle(path: Path, engine: Any, precision: Any) -> Autoencoder:
@@ -108,8 +113,7 @@ def _main(path: str, engine: str, precision: str, seconds: str, megabytes: str) 
         if verdict.manifest != bundle.digest:
             raise BundleError(f"{path}: changed while it was verified")
     except MemoryError:
-        why = f"takes more than {megabytes} MB of memory; if it is a good one, see --swap-memory"
-        verdict = Verdict(refused=f"{path}: {why}")
+        verdict = Verdict(is_too_large=True)
     except EdgeaeError as error:
         verdict = Verdict(refused=str(error))
     except Exception as error:  # whatever a broken file does

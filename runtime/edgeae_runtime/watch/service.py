@@ -1,121 +1,193 @@
-"""A watch, from its options to its end: what is opened, connected and started."""
+"""A watch, from its settings to its end: what is opened, connected and started."""
 
+import hashlib
+import logging
 import os
 import threading
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import click
-
-from ..errors import EdgeaeError
-from ..streams.alarm import Alarm
-from ..streams.drift import Drift
+from ..errors import Argument, EdgeaeError
+from ..settings import SettingsError
+from .config import WatchConfig, check_watch
+from .events import Failed, Finished, Position, Post
 from .intake import Intake
-from .log import Log
+from .log import Line
 from .loop import Watch
-from .metrics import new_metrics, serve
+from .metrics import Metrics, serve
 from .readings import VALUE_BYTES
 from .sandbox import Sandbox, open_bundle
-from .sinks.stdout import write
-from .sources.lines import READING_BYTES, read
+from .sinks.sink import Sink
+from .sinks.stdout import Stdout
+from .sources.lines import READING_BYTES, LineSource
+from .sources.source import Source
 from .spool import Spool
 from .swap import open_threshold, poll, signature
 
 if TYPE_CHECKING:
     from ..autoencoder import Autoencoder
     from ..bundle.manifest import Threshold
+    from .links.mqtt import Connection
+
+LOGGER_NAME = "edgeae_runtime.watch"
+"""Of the logger; that of a watch is below it, under the name of its bundle."""
 
 
-def run(bundle: Path, options: dict[str, Any]) -> None:
-    """Watch until it is over; ``options`` are those of `edgeae watch`.
+def run(
+    bundle: str | Path,
+    config: WatchConfig | None = None,
+    *,
+    source: Source | None = None,
+    sink: Sink | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Score readings as they come, and deliver the results, until it is over.
+
+    It ends after the last reading, when ``stop`` is set, and by SIGTERM or SIGINT where this is the main
+    thread. What happens meanwhile is logged by `logging`, below ``edgeae_runtime.watch``.
+
+    Args:
+        bundle: path of the bundle; a new one that is put there is verified and taken over.
+        config: the settings; None for the defaults, from standard input to standard output.
+        source: one of your own, instead of one by the settings.
+        sink: one of your own, instead of one by the settings.
+        stop: ends the watch when it is set.
 
     Raises:
-        EdgeaeError: what ends a watch: a bundle, an option, a broker or a disk.
+        SettingsError: the settings cannot be, or do not go together.
+        EdgeaeError: what else ends a watch: a bundle, a broker, a server or a disk.
     """
-    among = options["alarm_among"] or options["alarm_needed"]
-    alarm = {name: options[f"alarm_{name}"] for name in ("needed", "release", "refractory", "warm_up")}
-    settings = {
-        "alarm": Alarm(among=among, **alarm),
-        "drift": Drift(memory=options["drift_memory"]) if options["drift_memory"] else None,
-        "hold": options["hold"],
-    }
+    path, config = Path(bundle), config or WatchConfig()
+    check_watch(config)
+    if source is not None and (config.follow or config.topic):
+        given = Argument("follow" if config.follow else "topic")
+        raise SettingsError("source and ", given, " are two sources of readings; give one")
+    if sink is not None and (config.publish or config.post):
+        given = Argument("publish" if config.publish else "post")
+        raise SettingsError("sink and ", given, " are two places for results; give one")
 
     def threshold(autoencoder: "Autoencoder") -> "float | Threshold":
-        fixed: float | None = options["threshold"]
-        return open_threshold(bundle, autoencoder) if fixed is None else fixed
-
-    choice = options["engine"], options["precision"]
+        return open_threshold(path, autoencoder) if config.threshold is None else config.threshold
 
     def load(path: Path) -> "Autoencoder":
-        return open_bundle(path, *choice)
+        return open_bundle(path, config.engine, config.precision)
 
-    seen = signature(bundle)
-    autoencoder = load(bundle)
-    metrics, log = new_metrics(), Log(_log)
+    seen = signature(path)
+    autoencoder = load(path)
+    metrics, log = Metrics(), logging.getLogger(f"{LOGGER_NAME}.{path.stem}")
     wanted = autoencoder.manifest.input
-    limit = options["max_reading"] or max(READING_BYTES, VALUE_BYTES * wanted.size // (wanted.window or 1))
-    options["max_reading"] = metrics["max_reading_bytes"] = limit
-    intake = Intake(
-        autoencoder,
-        threshold(autoencoder),
-        settings,
-        embedding=options["embedding"],
-        metrics=metrics,
-        log=log,
-        stale_after=options["stale_after"],
-    )
-    if options["topic"] is not None:
-        intake.silence.remark = f" (the broker drops those above {limit:,} bytes, see --max-reading)"
-    folder = options["state"] or _state_folder(bundle, options)
-    spool = Spool(folder) if folder else None
-    if spool is not None and spool.state is not None:
-        # the broker keeps what comes meanwhile, and so does a file; a pipe does not
-        is_kept = bool(options["topic"] or options["follow"])
-        intake.restore(spool.state, spool.last, keep_window=is_kept)
-    running = Watch(intake, spool=spool, write=write, log=log, metrics=metrics)
-    if options["metrics_port"] is not None:
-        port = serve(metrics, options["metrics_port"])
-        _log(f"metrics on http://127.0.0.1:{port}/metrics")
-    ending = threading.Event()
-    polling: threading.Thread | None = None
-    # else a thread that ends, such as paho's, leaves a watch of nothing
-    threading.excepthook = lambda hook: running.post("fail", EdgeaeError(repr(hook.exc_value)))
-    try:
-        if options["mqtt"] is not None and spool is not None:
-            from .mqtt import Mqtt
-
-            running.link = Mqtt(options, f"edgeae-{spool.client}", bundle.stem, running.post)
-            running.publishes = options["publish"] is not None
-            running.link.start()
-        more = {"load": load, "threshold": threshold, "post": running.post, "stop": ending}
-        more["sandbox"] = Sandbox(*choice, options["swap_seconds"], options["swap_memory"])
-        polling = threading.Thread(target=poll, args=(bundle, autoencoder, seen), kwargs=more, daemon=True)
+    limit = config.max_reading or max(READING_BYTES, VALUE_BYTES * wanted.size // (wanted.window or 1))
+    metrics.max_reading_bytes = limit
+    intake = Intake(autoencoder, threshold(autoencoder), config, metrics=metrics, log=log)
+    with ExitStack() as closing:
+        spool: Spool | None = None
+        is_remembered = bool(config.follow or config.mqtt or config.post or source or sink)
+        if config.state is not None or is_remembered:
+            spool = Spool(config.state or _state_folder(path, config))
+            closing.callback(spool.close)
+        name = f"edgeae-{spool.client if spool else ''}"
+        connection = _connect(config, name, limit)
+        source = source or _source(config, connection, limit)
+        sink = sink or _sink(config, connection, name, path.stem, limit)
+        if config.topic is not None:
+            text = f" (the broker drops those above {limit:,} bytes, see "
+            intake.silence.remark = Line(text, Argument("max_reading"), ")")
+        if spool is not None and spool.state is not None:
+            intake.restore(spool.state, spool.last, keep_window=source.keeps)
+        watch = Watch(intake, spool=spool, source=source, sink=sink, log=log, metrics=metrics)
+        if config.metrics_port is not None:
+            server = serve(metrics, config.metrics_port)
+            closing.callback(server.server_close)
+            closing.callback(server.shutdown)
+            log.info(Line(f"metrics on http://127.0.0.1:{server.server_port}/metrics"))
+        sink.start(watch.post)
+        closing.callback(sink.stop)
+        ending = threading.Event()
+        sandbox = Sandbox(config.engine, config.precision, config.swap_seconds, config.swap_memory)
+        polling = threading.Thread(
+            target=poll,
+            args=(path, autoencoder, seen),
+            kwargs={
+                "load": load,
+                "threshold": threshold,
+                "post": watch.post,
+                "stop": ending,
+                "sandbox": sandbox,
+            },
+            name="edgeae-swap",
+            daemon=True,
+        )
         polling.start()
-        if options["topic"] is None:
-            source = running.post, options["follow"], intake.position, ending, limit
-            threading.Thread(target=read, args=source, daemon=True).start()
-        running.run()
-    finally:
-        ending.set()
-        if polling is not None:
-            polling.join(1)  # ends the process that verifies a bundle
-        if running.link is not None:
-            running.link.stop()
-        if spool is not None:
-            spool.close()
+        closing.callback(polling.join, 1)  # ends the process that verifies a bundle
+        closing.callback(ending.set)
+        hand_over = source, watch.post, intake.position
+        threading.Thread(target=_hand_over, args=hand_over, name="edgeae-source", daemon=True).start()
+        closing.callback(source.stop)
+        watch.run(stop)
 
 
-def _state_folder(bundle: Path, options: dict[str, Any]) -> Path | None:
-    """Return a folder for this bundle and these sources; None where nothing need be remembered."""
-    if not (options["follow"] or options["mqtt"]):
+def _hand_over(source: Source, post: Post, since: Position | None) -> None:
+    """Run a source, and let its end be known."""
+    try:
+        source.run(post, since)
+        post(Finished())
+    except EdgeaeError as error:
+        post(Failed(error))
+    except Exception as error:  # else a watch would go on to which nothing comes
+        post(Failed(EdgeaeError(f"the source has failed: {type(error).__name__}: {error}")))
+
+
+def _connect(config: WatchConfig, client_id: str, limit: int) -> "Connection | None":
+    if config.mqtt is None:
         return None
-    import hashlib
+    from .links.mqtt import Connection
 
+    return Connection(
+        config.mqtt, client_id, limit=limit, ca_file=config.ca_file, credentials=config.credentials
+    )
+
+
+def _source(config: WatchConfig, connection: "Connection | None", limit: int) -> Source:
+    """Return the source that the settings choose: a case for each kind."""
+    if config.topic is not None and connection is not None:
+        from .sources.mqtt import MqttSource
+
+        return MqttSource(connection, config.topic)
+    return LineSource(config.follow, limit)
+
+
+def _sink(
+    config: WatchConfig, connection: "Connection | None", client_id: str, title: str, limit: int
+) -> Sink:
+    """Return the sink that the settings choose: a case for each kind."""
+    if config.publish is not None and connection is not None:
+        from .sinks.mqtt import MqttSink
+
+        return MqttSink(
+            connection,
+            config.publish,
+            home_assistant=title if config.home_assistant else None,
+            limit=limit if config.topic is not None else None,
+        )
+    if config.post is not None:
+        from .sinks.http import HttpSink
+
+        return HttpSink(
+            config.post,
+            client_id,
+            token_file=config.token_file,
+            ca_file=config.ca_file,
+            timeout=config.post_timeout,
+        )
+    return Stdout()
+
+
+def _state_folder(bundle: Path, config: WatchConfig) -> Path:
+    """Return the folder for this bundle, source and sink; the same as in earlier versions."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    what = repr([os.path.abspath(bundle), options["follow"] and os.path.abspath(options["follow"])])
-    what += repr([options[name] for name in ("mqtt", "topic", "publish")])
+    what = repr([os.path.abspath(bundle), config.follow and os.path.abspath(config.follow)])
+    what += repr([config.mqtt, config.topic, config.publish])
+    if config.post is not None:
+        what += repr([config.post])
     return Path(home, "edgeae", f"{bundle.stem}-{hashlib.sha256(what.encode()).hexdigest()[:8]}")
-
-
-def _log(text: str) -> None:
-    click.echo(f"edgeae watch: {text}", err=True)

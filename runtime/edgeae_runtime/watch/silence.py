@@ -3,6 +3,7 @@
 A dead sensor, or a sender that is gone, must not look like a machine that is well.
 """
 
+import logging
 import math
 import time
 from collections import deque
@@ -10,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..bundle.manifest import Input
-from .log import Log
+from .log import Line
+from .metrics import Metrics
 
 SILENT_STEPS = 10
 """Number of usual steps, or of readings, without a full one that counts as silence."""
@@ -37,8 +39,8 @@ class Silence:
         step: Callable[[], float],
         *,
         seconds: float | None,
-        log: Log,
-        metrics: dict[str, float],
+        log: logging.Logger,
+        metrics: Metrics,
     ) -> None:
         """Begin now.
 
@@ -46,12 +48,12 @@ class Silence:
             wanted: defines what a full reading is.
             step: gives the usual seconds between readings by their own times, or 0 where that is not known.
             seconds: how long a full reading may stay away, if not `SILENT_STEPS` usual steps.
-            log: gets a line for each change.
+            log: gets a record for each change.
             metrics: of which ``stale`` and ``full_reading_age_seconds`` are kept up to date.
         """
         self.is_stale = False
-        self.remark = ""
-        """Why else nothing may come."""
+        self.remark: object = ""
+        """Why else nothing may come: a part of a `Line`."""
         self._channels = wanted.size // (wanted.window or 1)
         self._names = wanted.features or [f"channel {i + 1}" for i in range(self._channels)]
         self._window, self._stride = wanted.window or 1, wanted.stride or 1
@@ -109,18 +111,18 @@ class Silence:
     def check(self) -> None:
         """Log what has changed; also where nothing came."""
         now = time.monotonic()
-        self._metrics["full_reading_age_seconds"] = now - self._full if self._has_full else math.nan
+        self._metrics.full_reading_age_seconds = now - self._full if self._has_full else math.nan
         kind, reason = self._reason(now)
         if kind and kind != self._reported:
-            self._log.write(f"stale: {reason}")
+            self._log.warning(Line("stale: ", reason))
             self._reported, self.is_stale = kind, True
         elif not kind and self.is_stale and not self._poor:
             names = f"; {_listed(self._gone)} back" if self._gone else ""
-            self._log.write(f"stale no more: full readings come again{names}")
+            self._log.info(Line(f"stale no more: full readings come again{names}"))
             self._reported, self.is_stale = "", False
-        self._metrics["stale"] = int(self.is_stale)
+        self._metrics.stale = int(self.is_stale)
 
-    def _reason(self, now: float) -> tuple[str, str]:
+    def _reason(self, now: float) -> tuple[str, object]:
         """Return what is wrong: a text that changes when it is to be logged again, and what to log."""
         seconds = self.seconds
         because = f"{_listed(self._gone)} missing" if self._gone else self._why
@@ -132,7 +134,7 @@ class Silence:
             text = f"none of the last {most} readings completed a window of {self._window}"
             return "window", f"{text}{': ' * bool(because)}{because}"
         if now - self._arrived > seconds:
-            return "silence", f"no reading came for {seconds:.3g} s{self.remark}"
+            return "silence", Line(f"no reading came for {seconds:.3g} s", self.remark)
         if now - self._full > seconds:
             return "full", f"no full reading came for {seconds:.3g} s{': ' * bool(because)}{because}"
         return "", ""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import OutputError
+from ..errors import Argument, OutputError
 
 _TABLES = """
 PRAGMA locking_mode = EXCLUSIVE;
@@ -109,6 +109,9 @@ class Spool:
         try:
             yield
         except (OSError, sqlite3.Error) as error:
-            why = "another edgeae watch is using it; stop that one, or choose another --state"
-            why = why if "locked" in str(error) else f"cannot be written ({error})"
-            raise OutputError(f"{self.folder}: {why}") from None
+            if "locked" in str(error):
+                raise OutputError(
+                    f"{self.folder}: another edgeae watch is using it; stop that one, or choose another ",
+                    Argument("state"),
+                ) from None
+            raise OutputError(f"{self.folder}: cannot be written ({error})") from None

@@ -10,6 +10,7 @@ from ..bundle.manifest import Threshold, artifact_name
 from ..bundle.recalibration import read_threshold, threshold_path
 from ..errors import BundleError, EdgeaeError
 from ..names import ENGINE_FORMATS
+from .events import Post, Refused, Swapped
 from .sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def poll(
     *,
     load: Callable[[Path], "Autoencoder"],
     threshold: Callable[["Autoencoder"], float | Threshold],
-    post: Callable[..., object],
+    post: Post,
     stop: threading.Event,
     sandbox: Sandbox = Sandbox(),  # noqa: B008  # a named tuple
 ) -> None:
@@ -47,7 +48,7 @@ def poll(
 
     ``seen`` is the `signature` before ``current`` was opened. ``load`` opens a bundle and runs it once, so
     that nothing of it is left to be read later, but only once ``sandbox`` has found it good. ``post`` gets
-    ``"swap"``, what is to run from now on and its threshold, or ``"refuse"`` and why not.
+    what is to run from now on, or why not.
     """
     before = seen
     while not stop.wait(POLL_SECONDS):
@@ -59,11 +60,11 @@ def poll(
                     if digest is None:
                         return
                     current = _open(path, digest, current, load)
-                post("swap", current, threshold(current))
+                post(Swapped(current, threshold(current)))
             except EdgeaeError as error:
-                post("refuse", str(error))
+                post(Refused(error))
             except Exception as error:  # whatever a broken file does, what runs goes on
-                post("refuse", f"{path}: {type(error).__name__}: {error}")
+                post(Refused(BundleError(f"{path}: {type(error).__name__}: {error}")))
             seen = now
         before = now
 

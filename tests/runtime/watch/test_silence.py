@@ -1,6 +1,7 @@
 """Sensors that die, senders that go: `edgeae watch` says so, and says when they are back."""
 
 import json
+import logging
 import math
 import subprocess
 import sys
@@ -11,9 +12,9 @@ import pytest
 
 import edgeae_runtime
 from edgeae_runtime.watch import silence as watch_silence
+from edgeae_runtime.watch.config import WatchConfig
 from edgeae_runtime.watch.intake import Intake
-from edgeae_runtime.watch.log import Log
-from edgeae_runtime.watch.metrics import new_metrics
+from edgeae_runtime.watch.metrics import Metrics
 from edgeae_runtime.watch.silence import DEFAULT_SECONDS, LEAST_SECONDS, SILENT_STEPS, Silence
 
 EDGEAE = Path(sys.executable).with_name("edgeae")
@@ -37,10 +38,17 @@ class Listener:
         self.clock = Clock()
         monkeypatch.setattr(watch_silence, "time", self.clock)
         self.log: list[str] = []
-        self.metrics = new_metrics()
-        log = Log(lambda text: self.log.append(text) if "stale" in text else None)
-        more = {"embedding": False, "metrics": self.metrics, "log": log}
-        self.intake = Intake(ae, 0.5, {"hold": 0}, **more, **options)
+        self.metrics = Metrics()
+        log = logging.getLogger("edgeae_runtime.watch.silence")
+        log.setLevel(logging.INFO)
+        monkeypatch.setattr(log, "filters", [self.note])
+        self.intake = Intake(ae, 0.5, WatchConfig(**options), metrics=self.metrics, log=log)
+
+    def note(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if "stale" in text:
+            self.log.append(text)
+        return False
 
     def take(self, reading=None, *, after: float = 1.0, **changed) -> None:
         self.wait(after)
@@ -77,15 +85,15 @@ def test_a_dead_sensor_is_named_after_ten_readings_and_when_it_is_back(listener,
     for _ in range(SILENT_STEPS - 1):
         listener.take(speed=gone)
     assert listener.said() == []
-    assert listener.metrics["stale"] == 0
+    assert listener.metrics.stale == 0
     for _ in range(50):
         listener.take(speed=gone)
     assert listener.said() == ["stale: none of the last 10 readings was full: speed is missing"]
-    assert listener.metrics["stale"] == 1
-    assert listener.metrics["full_reading_age_seconds"] == 59
+    assert listener.metrics.stale == 1
+    assert listener.metrics.full_reading_age_seconds == 59
     listener.take()
     assert listener.said() == ["stale no more: full readings come again; speed is back"]
-    assert listener.metrics["stale"] == listener.metrics["full_reading_age_seconds"] == 0
+    assert listener.metrics.stale == listener.metrics.full_reading_age_seconds == 0
 
 
 def test_several_are_named_and_one_that_follows_is_told_too(listener) -> None:
@@ -136,7 +144,7 @@ def test_silence_from_the_start_is_told_after_a_while(listener) -> None:
     assert listener.said() == []
     listener.wait(5)
     assert listener.said() == ["stale: no reading came for 600 s (or they are too large)"]
-    assert math.isnan(listener.metrics["full_reading_age_seconds"])
+    assert math.isnan(listener.metrics.full_reading_age_seconds)
 
 
 def test_what_nothing_is_usual_of_may_be_given(ae, monkeypatch) -> None:
@@ -197,7 +205,9 @@ def test_channels_without_names_are_counted(bundle, monkeypatch) -> None:
 def test_the_expiry_of_a_result_covers_the_next_one() -> None:
     step = 0.0
     wanted = edgeae_runtime.Input(shape=(60, 1), window=60, stride=10)
-    silence = Silence(wanted, lambda: step, seconds=None, log=Log(print), metrics={})
+    silence = Silence(
+        wanted, lambda: step, seconds=None, log=logging.getLogger("edgeae_runtime.watch"), metrics=Metrics()
+    )
     assert silence.expiry is None
     step = 60.0
     assert silence.expiry == 10 * 60 + 70 * 60

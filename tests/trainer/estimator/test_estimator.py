@@ -17,8 +17,8 @@ import edgeae_runtime
 from edgeae import Autoencoder
 from edgeae.config import TrainConfig
 from edgeae_export.model.load import load_run
-from edgeae_export.settings import SettingsError
 from edgeae_runtime import DataError, OutputError
+from edgeae_runtime.settings import SettingsError
 
 IMAGES = load_digits().data
 SMALL = {"hidden": (16,), "epochs": 3, "batch_size": 32, "random_state": 0}

@@ -21,9 +21,9 @@ from edgeae.data.split import hold_out
 from edgeae.training.batches import VALIDATION_EPOCH, Batches
 from edgeae.training.train import TrainingError
 from edgeae_export.model.load import load_run
-from edgeae_export.settings import SettingsError
 from edgeae_runtime import DataError, OutputError, Scaler
 from edgeae_runtime.errors import EdgeaeWarning
+from edgeae_runtime.settings import SettingsError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

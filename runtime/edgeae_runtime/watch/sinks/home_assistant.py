@@ -2,7 +2,7 @@
 
 import msgspec
 
-from ... import __version__
+from ...names import VERSION
 
 
 def discovery(client_id: str, name: str, publish: str, expiry: int) -> dict[str, bytes]:
@@ -18,7 +18,7 @@ def discovery(client_id: str, name: str, publish: str, expiry: int) -> dict[str,
     number = {"state_class": "measurement"}
     config = {
         "device": {"identifiers": [client_id], "name": name, "manufacturer": "edgeae"},
-        "origin": {"name": "edgeae", "sw_version": __version__},
+        "origin": {"name": "edgeae", "sw_version": VERSION},
         "state_topic": publish,
         "availability_topic": f"{publish}/status",
         "availability_template": "{{ 'online' if value == 'online' else 'offline' }}",  # it may be stale

@@ -2,12 +2,13 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
 
 from ...errors import EdgeaeError
+from ..events import Lines, Position, Post
+from .source import Source
 
 CHUNK_BYTES = 1 << 14
 POLL_SECONDS = 0.25
@@ -15,22 +16,41 @@ READING_BYTES = 1_000_000
 """Longest line or message in bytes, unless `VALUE_BYTES` for each value are more; longer is left out."""
 
 
-class Position(NamedTuple):
-    """Position in a followed file at which the lines so far end."""
+class LineSource(Source):
+    """The lines of a file that is followed, or of standard input."""
 
-    inode: int
-    offset: int
+    def __init__(self, path: Path | None, limit: int) -> None:
+        """Read the file at ``path``, or standard input where it is None.
 
+        Args:
+            path: see `follow`.
+            limit: longest line in bytes.
+        """
+        self.keeps = path is not None
+        self._path, self._limit = path, limit
+        self._ending = threading.Event()
 
-class Lines(NamedTuple):
-    """Whole lines, without their ends."""
+    def run(self, post: Post, since: Position | None) -> None:
+        """Post the lines.
 
-    lines: list[bytes]
-    is_new: bool = False
-    """Whether a file begins here."""
-    position: Position | None = None
-    too_long: int = 0
-    """Number of lines that were left out."""
+        Raises:
+            EdgeaeError: it cannot be read.
+        """
+        path, ending, limit = self._path, self._ending, self._limit
+        try:
+            if path is not None:
+                found = follow(path, since, ending, limit)
+            else:
+                pipe = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
+                found = read_lines(pipe, None, None, ending, limit)
+            for lines in found:
+                post(lines)
+        except OSError as error:
+            raise EdgeaeError(f"{path or 'standard input'}: cannot be read ({error.strerror})") from error
+
+    def stop(self) -> None:
+        """End at the next look at the file."""
+        self._ending.set()
 
 
 def follow(
@@ -100,24 +120,3 @@ def _inode(path: Path) -> int | None:
         return os.stat(path).st_ino
     except FileNotFoundError:
         return None
-
-
-def read(
-    post: Callable[..., object],
-    path: Path | None,
-    position: "Position | None",
-    ending: threading.Event,
-    limit: int,
-) -> None:
-    """Post the lines of a file, or of standard input where there is no path, and their end."""
-    try:
-        if path is not None:
-            source = follow(path, position, ending, limit)
-        else:
-            pipe = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
-            source = read_lines(pipe, None, None, ending, limit)
-        for lines in source:
-            post("lines", lines)
-        post("finish")
-    except OSError as error:
-        post("fail", EdgeaeError(f"{path or 'standard input'}: cannot be read ({error.strerror})"))

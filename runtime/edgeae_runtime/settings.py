@@ -5,7 +5,8 @@ A field says all there is to say of a setting, and nothing else says it again::
     epochs: Annotated[int, msgspec.Meta(gt=0, description="At most.")] = 50
 
 Its type and bounds are what `check` and a file are held to and what the command's option takes; its
-description is the option's help. ``extra={"derived": …}`` says what None stands for.
+description is the option's help. ``extra`` may say what None stands for (``derived``), and what the help has
+for the value (``metavar``).
 """
 
 import math
@@ -18,7 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-from edgeae_runtime.errors import Argument, EdgeaeError
+from .errors import Argument, EdgeaeError
 
 TABLES = ("train", "export")
 """Of a file of settings: one for each command that has some."""
@@ -29,6 +30,7 @@ _KINDS: dict[type, tuple[type, str]] = {
     float: (numbers.Real, "a number"),
     bool: (bool, "true or false"),
     str: (str, "text in quotes"),
+    Path: (Path, "a path"),
 }
 """What a field may be of: the class that its values have, numpy's too, and its name in a message."""
 
@@ -44,7 +46,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     kind: type
-    """int, float, bool or str; of each one where there are several."""
+    """int, float, bool, str or Path; of each one where there are several."""
     choices: tuple[str, ...]
     """The known words, in the order of their declaration; none where the setting is no word."""
     several: bool
@@ -57,6 +59,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """Of a number: some of ``gt``, ``ge``, ``lt`` and ``le``."""
     each: str | None
     """What there is one value for, where there are several numbers."""
+    metavar: str | None
+    """What the help of the command has for the value, where that is not its kind."""
 
     def has_type(self, value: Any) -> bool:
         """Return whether a value is of the right type, whatever its range; a word is of any."""
@@ -93,7 +97,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     def _fits(self, value: Any) -> bool:
         if self.choices:
             return value in self.choices
-        if isinstance(value, bool | str):
+        if isinstance(value, bool | str | Path):
             return True
         gt, ge, lt, le = map(self.bounds.get, _BOUNDS)
         finite = (
@@ -173,15 +177,18 @@ def read_settings(path: Path, struct: type[S], table: str) -> dict[str, Any]:
             f"{path}: expected a table [{table}], found none; add it, or leave out ", Argument("config")
         )
     known = {setting.name: setting for setting in settings(struct)}
+    values: dict[str, Any] = {}
     for name, value in content[table].items():
         if name not in known:
             raise SettingsError(f"{path}: [{table}] {_key(name)}: {_unknown(name, list(known))}")
+        is_path = known[name].kind is Path and isinstance(value, str)
+        values[name] = Path(value) if is_path else value  # of which TOML has none
         try:
-            known[name].check(value)
+            known[name].check(values[name])
         except SettingsError as error:
             raise SettingsError(f"{path}: [{table}] {error}; {_remedy(known[name])}") from None
-    whole = msgspec.convert(content[table], struct)
-    return {name: getattr(whole, name) for name in content[table]}
+    whole = msgspec.convert(values, struct)
+    return {name: getattr(whole, name) for name in values}
 
 
 def _load(path: Path) -> Mapping[str, Any]:
@@ -242,6 +249,7 @@ def _setting(field: msgspec.structs.FieldInfo) -> Setting:
         derived=notes.get("derived"),
         bounds={name: of_each[name] for name in _BOUNDS if name in of_each},
         each=of_each.get("title") if several else None,
+        metavar=notes.get("metavar"),
     )
 
 

@@ -8,7 +8,7 @@ import click
 import msgspec
 from click.core import ParameterSource
 
-from .settings import Setting, check, read_settings, settings
+from ..settings import Setting, check, read_settings, settings
 
 _RANGES: dict[type, Callable[..., click.ParamType[Any]]] = {int: click.IntRange, float: click.FloatRange}
 
@@ -42,17 +42,19 @@ class WordList(click.ParamType[tuple[str, ...]]):
         return words
 
 
-def setting_options(struct: type[msgspec.Struct], table: str) -> Callable[[F], F]:
+def setting_options(struct: type[msgspec.Struct], table: str | None = None) -> Callable[[F], F]:
     """Add an option for each setting of a struct, and ``--config``; `chosen` takes what they say.
 
     Args:
         struct: of the settings.
-        table: its table in a file of settings.
+        table: its table in a file of settings; where it has none there is no ``--config``.
     """
 
     def add(command: F) -> F:
         for setting in reversed(settings(struct)):
             command = _option(setting)(command)
+        if table is None:
+            return command
         return click.option(
             "--config",
             type=click.Path(path_type=Path),
@@ -64,7 +66,7 @@ def setting_options(struct: type[msgspec.Struct], table: str) -> Callable[[F], F
     return add
 
 
-def chosen(struct: type[S], table: str, given: dict[str, Any]) -> S:
+def chosen(struct: type[S], table: str | None, given: dict[str, Any]) -> S:
     """Return the settings: those of the command line, else of the file, else of the defaults.
 
     Args:
@@ -75,8 +77,8 @@ def chosen(struct: type[S], table: str, given: dict[str, Any]) -> S:
     Raises:
         SettingsError: the file or a value is wrong.
     """
-    path = given.pop("config")
-    values = {} if path is None else read_settings(path, struct, table)
+    path = None if table is None else given.pop("config")
+    values = {} if path is None or table is None else read_settings(path, struct, table)
     context = click.get_current_context()
     for setting in settings(struct):
         value = given.pop(setting.name)
@@ -92,11 +94,13 @@ def _option(setting: Setting) -> Callable[[F], F]:
     text = setting.help
     if setting.derived is not None:
         text += f"  [default: {setting.derived}]"
-    more: dict[str, Any] = {"help": text}
+    more: dict[str, Any] = {"help": text, "metavar": setting.metavar}
     if setting.default is not None:
         more |= {"default": setting.default, "show_default": True}
     if setting.kind is bool:
         return click.option(f"--{name}/--no-{name}", **more)
+    if setting.kind is Path:
+        more["type"] = click.Path(path_type=Path)
     if setting.kind in _RANGES:
         gt, ge, lt, le = map(setting.bounds.get, ("gt", "ge", "lt", "le"))
         more["type"] = _RANGES[setting.kind](

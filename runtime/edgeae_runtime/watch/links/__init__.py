@@ -1,0 +1,1 @@
+"""What sources and sinks reach others by: a broker's connection, TLS, secrets."""
