@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import queue
 import random
 import re
 import signal
@@ -23,6 +24,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 import edgeae_runtime
+from edgeae_runtime import EdgeaeError, watch
+from edgeae_runtime.watch import Lines, Position, Post, Sink, WatchConfig
 
 EDGEAE = Path(sys.executable).with_name("edgeae")
 EXACT = ("--engine", "onnxruntime", "--precision", "float32")
@@ -79,6 +82,11 @@ def one_by_one(ae: edgeae_runtime.Autoencoder, samples: np.ndarray) -> np.ndarra
     return np.array([ae.score(sample) for sample in samples], np.float32)
 
 
+def read_url(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=5) as answer:
+        return answer.read().decode()
+
+
 def parse_metrics(text: str) -> dict[str, float]:
     """A strict reader of the text format 0.0.4, for metrics without labels."""
     values: dict[str, float] = {}
@@ -93,6 +101,63 @@ def parse_metrics(text: str) -> dict[str, float]:
             assert name in declared and name not in values
             values[name] = float(value)
     return values
+
+
+# --- as a library -----------------------------------------------------------------------------------
+
+
+class Rows(watch.Source):
+    """Readings from the test itself."""
+
+    def __init__(self) -> None:
+        self.queue: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
+
+    def feed(self, rows: Any) -> None:
+        self.queue.put([json.dumps(row.tolist()).encode() for row in rows])
+
+    def run(self, post: Post, since: Position | None) -> None:
+        while (lines := self.queue.get()) is not None:
+            post(Lines(lines))
+
+    def stop(self) -> None:
+        self.queue.put(None)
+
+
+class Watching:
+    """A watch in a thread of this process."""
+
+    def __init__(self, bundle: Path, sink: Sink | None = None, **settings: Any) -> None:
+        self.rows, self.sink, self.stopping = Rows(), sink, threading.Event()
+        self.error: EdgeaeError | None = None
+        config = WatchConfig(engine="onnxruntime", precision="float32", metrics_port=0, **settings)
+        self.thread = threading.Thread(target=self._run, args=(bundle, config))
+        self.thread.start()
+
+    def _run(self, bundle: Path, config: WatchConfig) -> None:
+        try:
+            watch.run(bundle, config, source=self.rows, sink=self.sink, stop=self.stopping)
+        except EdgeaeError as error:
+            self.error = error
+
+    def end(self) -> None:
+        self.stopping.set()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+
+
+def counts(caplog) -> dict[str, float]:
+    """The metrics of the watch that was started last."""
+
+    def addresses() -> list[str]:
+        found = (text.partition("metrics on ") for text in caplog.messages)
+        return [address for _, is_there, address in found if is_there]
+
+    wait_for(lambda: bool(addresses()), "the metrics")
+    return parse_metrics(read_url(addresses()[-1]))
+
+
+def said(caplog) -> list[str]:
+    return [text for text in caplog.messages if not text.startswith("metrics on ")]
 
 
 # --- MQTT -----------------------------------------------------------------------------------------

@@ -205,8 +205,30 @@ def test_importing_a_package_imports_nothing_that_takes_long(package):
     assert done.stdout == "[]\n"
 
 
+@pytest.fixture
+def mypy(tmp_path):
+    """A function that checks a user's text, and returns the errors."""
+
+    def check(*lines):
+        (tmp_path / "mine.py").write_text("\n".join([*lines, ""]))
+        words = [
+            "--strict",
+            "--no-error-summary",
+            "--cache-dir",
+            str(ROOT / ".cache/mypy-of-a-user"),
+            "mine.py",
+        ]
+        done = subprocess.run(
+            [sys.executable, "-m", "mypy", *words], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.stderr == ""
+        return [line for line in done.stdout.splitlines() if " error: " in line]
+
+    return check
+
+
 @pytest.mark.slow
-def test_type_checkers_see_every_public_name(tmp_path):
+def test_type_checkers_see_every_public_name(mypy):
     lines = [
         f"from {package} import {name} as {package}_{name.strip('_')}"
         for package in PUBLIC
@@ -221,25 +243,56 @@ def test_type_checkers_see_every_public_name(tmp_path):
         "def batches(path: str) -> udf.Scorer:",
         "    return udf.scorer(path)",
     ]
-    (tmp_path / "mine.py").write_text("\n".join([*lines, ""]))
-    (tmp_path / "wrong.py").write_text(
-        "from edgeae import nothing\nfrom edgeae_runtime import load\nload(3)\n"
-    )
-    words = [
-        "-m",
-        "mypy",
-        "--strict",
-        "--no-error-summary",
-        "--cache-dir",
-        str(ROOT / ".cache/mypy-of-a-user"),
+    lines += [
+        "from edgeae_runtime.watch import Delivered, Post, Sink, WatchConfig, run",
+        "class Mine(Sink):",
+        "    ready = True",
+        "    ahead = 9",
+        "    def start(self, post: Post) -> None:",
+        "        self._post = post",
+        "    def publish(self, result: bytes) -> int:",
+        "        self._post(Delivered((1,)))",
+        "        return 1",
+        'run("pump.edgeae", WatchConfig(alarm_needed=3), sink=Mine())',
     ]
+    assert mypy(*lines) == []
+    wrong = mypy("from edgeae import nothing", "from edgeae_runtime import load", "load(3)")
+    assert len(wrong) == 2
 
-    def check(name):
-        return subprocess.run([sys.executable, *words, name], cwd=tmp_path, capture_output=True, text=True)
 
-    done = check("mine.py")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert check("wrong.py").stdout.count(" error: ") == 2
+@pytest.mark.slow
+def test_type_checkers_refuse_a_misspelt_event_and_a_misspelt_setting_of_a_watch(mypy):
+    right = [
+        "from typing import assert_never",
+        "from edgeae_runtime import watch",
+        "watch.run('pump.edgeae', watch.WatchConfig(alarm_needed=3))",
+        "def hand_over(post: watch.Post, event: watch.Event) -> None:",
+        "    post(watch.Retried('no answer'))",
+        "    match event:",
+        "        case watch.Retried(reason):",
+        "            print(reason)",
+    ]
+    assert mypy(*right) == []
+    wrong = {
+        "watch.WatchConfig(alarm_neded=3)": 'argument "alarm_neded" for "WatchConfig"',
+        "watch.WatchConfig(alarm_needed='3')": 'expected "int"',
+        "watch.run('pump.edgeae', alarm_needed=3)": 'argument "alarm_needed" for "run"',
+        "def f(post: watch.Post) -> object: return post('retried')": 'incompatible type "str"',
+        "def g(post: watch.Post) -> object: return post(watch.Retired('x'))": 'no attribute "Retired"',
+        "def h(post: watch.Post) -> object: return post(watch.Retried('x', 3))": "Too many arguments",
+        "def i(post: watch.Post) -> object: return post(watch.Delivered(1))": "incompatible type",
+    }
+    unhandled = [
+        "        case watch.Retired():",
+        "            pass",
+        "        case _:",
+        "            assert_never(event)",
+    ]
+    found = mypy(*right, *unhandled, *wrong)
+    assert len(found) == len(wrong) + 2
+    for number, error in enumerate(wrong.values(), len(right) + len(unhandled) + 1):
+        assert any(line.startswith(f"mine.py:{number}: error: ") and error in line for line in found), error
+    assert 'no attribute "Retired"' in found[0] and "assert_never" in found[1]
 
 
 # --- what documents and examples use -------------------------------------------------------------

@@ -48,25 +48,26 @@ __all__ = [
     "run",
 ]
 
-__getattr__ = attributes(
-    __name__,
-    {
-        "Connected": "events",
-        "Delivered": "events",
-        "Disconnected": "events",
-        "Event": "events",
-        "Failed": "events",
-        "Finished": "events",
-        "Lines": "events",
-        "Message": "events",
-        "Position": "events",
-        "Post": "events",
-        "Receipt": "events",
-        "Rejected": "events",
-        "Retried": "events",
-        "Sink": "sinks.sink",
-        "Source": "sources.source",
-        "WatchConfig": "config",
-        "run": "service",
-    },
-)
+if not TYPE_CHECKING:  # a type checker would take any name for one of these
+    __getattr__ = attributes(
+        __name__,
+        {
+            "Connected": "events",
+            "Delivered": "events",
+            "Disconnected": "events",
+            "Event": "events",
+            "Failed": "events",
+            "Finished": "events",
+            "Lines": "events",
+            "Message": "events",
+            "Position": "events",
+            "Post": "events",
+            "Receipt": "events",
+            "Rejected": "events",
+            "Retried": "events",
+            "Sink": "sinks.sink",
+            "Source": "sources.source",
+            "WatchConfig": "config",
+            "run": "service",
+        },
+    )

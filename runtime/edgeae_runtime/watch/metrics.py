@@ -11,6 +11,9 @@ from ..errors import Argument, EdgeaeError
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
 
+STOP_SECONDS = 0.1
+"""Seconds between two looks at whether to stop, and so the longest that an end takes."""
+
 
 class Metrics(msgspec.Struct):
     """Counters, whose names end with ``_total``, and gauges: NaN where there is no value yet."""
@@ -101,5 +104,7 @@ def serve(metrics: Metrics, port: int) -> "ThreadingHTTPServer":
             Argument("metrics_port", port),
             f": cannot be opened on 127.0.0.1 ({error.strerror}); choose another",
         ) from error
-    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, args=(STOP_SECONDS,), name="edgeae-metrics", daemon=True
+    ).start()
     return server

@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -7,9 +8,12 @@ from typing import Any
 
 import pytest
 from packages import needs
-from watching import RESULTS, Client, Mosquitto, Running, Watch
+from watching import RESULTS, Client, Mosquitto, Running, Watch, Watching
+from webserver import Server
 
 import edgeae_runtime
+from edgeae_runtime.watch import service
+from edgeae_runtime.watch.sinks import http
 
 
 @pytest.fixture
@@ -111,3 +115,27 @@ def locked(certificates: Path, tmp_path: Path) -> Iterator[Mosquitto]:
     broker.start()
     yield broker
     broker.stop()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def watching(tiny, tmp_path, monkeypatch, caplog) -> Iterator[Callable[..., Watching]]:
+    """Starts watches that try again soon, and ends them."""
+    monkeypatch.setattr(http, "FIRST_DELAY", (0.01, 0.02))
+    monkeypatch.setattr(http, "LONGEST_DELAY", (0.05, 0.1))
+    caplog.set_level(logging.INFO, service.LOGGER_NAME)
+    started: list[Watching] = []
+
+    def call(url: str, **settings: Any) -> Watching:
+        started.append(Watching(tiny, **{"post": url, "state": tmp_path / "state", **settings}))
+        return started[-1]
+
+    yield call
+    for running in started:
+        running.end()

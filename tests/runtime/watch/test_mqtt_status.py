@@ -2,8 +2,12 @@
 
 import json
 import re
+import socket
+import subprocess
+import threading
+from contextlib import suppress
 
-from watching import RESULTS, Client, readings, wait_for
+from watching import EDGEAE, EXACT, RESULTS, TOPIC, Client, Mosquitto, readings, wait_for
 
 import edgeae_runtime
 
@@ -112,3 +116,109 @@ def test_home_assistant_learns_how_long_a_result_counts(broker, clients, windowe
     assert expiries() == [{86_400}, {10 * 60 + 4 * 60}]
     finder.close()
     assert watch.stop() == 0
+
+
+# --- the largest message -------------------------------------------------------------------------
+
+
+def test_whoever_sees_the_status_sees_how_large_a_message_may_be(broker, windowed, tmp_path, watches) -> None:
+    watch = watches(broker, windowed, tmp_path / "state", "--max-reading", 2000)
+    watch.says("connected; the broker drops messages above 2,000 bytes, see --max-reading\n")
+    finder = Client(broker, "limits", f"{RESULTS}/#")
+    wait_for(lambda: len(finder.messages) == 2, "both topics")
+    found = {message.topic: (message.payload, message.retain) for message in finder.messages}
+    limits = (b'{"max_message_bytes":2000}', True)
+    assert found == {f"{RESULTS}/status": (b"online", True), f"{RESULTS}/limits": limits}
+    finder.close()
+    assert watch.stop() == 0
+
+
+def test_there_is_no_limit_where_no_readings_come_from_the_broker(broker, windowed, tmp_path) -> None:
+    finder = Client(broker, "limits", f"{RESULTS}/#")
+    source = tmp_path / "pump.jsonl"
+    source.write_text("".join(f"{json.dumps(row)}\n" for row in readings(5)))
+    with source.open() as stdin:
+        words = [EDGEAE, "watch", windowed, "--mqtt", broker.url, "--publish", RESULTS, *EXACT]
+        words += ["--state", tmp_path / "state"]
+        done = subprocess.run(words, stdin=stdin, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "edgeae watch: connected\n")
+    wait_for(lambda: len(finder.messages) == 5, "status, results, status")
+    assert {message.topic for message in finder.messages} == {RESULTS, f"{RESULTS}/status"}
+    finder.close()
+
+
+def test_a_watch_without_the_right_to_say_its_limits_works(tmp_path, windowed, watches) -> None:
+    rules = tmp_path / "rules"
+    allowed = (f"topic readwrite {TOPIC}", f"topic readwrite {RESULTS}", f"topic readwrite {RESULTS}/status")
+    rules.write_text("\n".join([*allowed, "topic read #", ""]))
+    strict = Mosquitto(tmp_path / "strict", "allow_anonymous true", f"acl_file {rules}")
+    strict.start()
+    source, collector = Client(strict, "source"), Client(strict, "collector", f"{RESULTS}/#")
+    watch = watches(strict, windowed, tmp_path / "state")
+    watch.says("connected")
+    for row in readings(6):
+        source.publish(row)
+    wait_for(lambda: len([m for m in collector.messages if m.topic == RESULTS]) == 4, "results")
+    assert {message.topic for message in collector.messages} == {RESULTS, f"{RESULTS}/status"}
+    assert watch.stop() == 0
+    # Mosquitto 2.0.11 sometimes ends the connection over it, once
+    assert watch.log.read_text().count("no connection") <= 1
+    source.close()
+    collector.close()
+    strict.stop()
+
+
+class Severe:
+    """Stands before a broker, and ends each connection on which something is published that it dislikes."""
+
+    def __init__(self, broker: Mosquitto, disliked: bytes) -> None:
+        self.broker, self.disliked, self.ended = broker, disliked, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"mqtt://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.open: list[socket.socket] = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                inner, _ = self.listener.accept()
+                outer = socket.create_connection(("127.0.0.1", self.broker.port))
+                self.open += [inner, outer]
+                threading.Thread(target=self.pass_on, args=(inner, outer, True), daemon=True).start()
+                threading.Thread(target=self.pass_on, args=(outer, inner, False), daemon=True).start()
+
+    def pass_on(self, source: socket.socket, target: socket.socket, is_judged: bool) -> None:
+        with suppress(OSError):
+            while content := source.recv(65536):
+                if is_judged and self.disliked in content:
+                    self.ended += 1
+                    break
+                target.sendall(content)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        for end in (self.listener, *self.open):
+            end.close()
+
+
+def test_a_broker_that_ends_the_connection_over_the_limits_does_so_once(
+    broker, clients, windowed, tmp_path, watches
+) -> None:
+    publisher, collector = clients
+    severe = Severe(broker, f"{RESULTS}/limits".encode())
+    watch = watches(severe, windowed, tmp_path / "state")
+    watch.says("connected", 2)
+    for row in readings(6):
+        publisher.publish(row)
+    wait_for(lambda: len(collector.messages) == 4, "results")
+    assert severe.ended == 1
+    assert watch.stop() == 0
+    assert [line.split()[2] for line in watch.log.read_text().splitlines()] == [
+        "connected;",
+        "no",
+        "connected",
+    ]
+    severe.close()

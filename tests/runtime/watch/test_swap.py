@@ -228,6 +228,7 @@ def test_a_bundle_that_hangs_or_fills_the_memory_does_not_keep_the_next_one_out(
     running.has(fed + 5)
     address, *lines = running.err.read_text().splitlines()
     assert len(lines) == 3
+    assert lines[0].endswith("could not be verified within 3 s; if it is a good one, see --swap-seconds")
     with urllib.request.urlopen(address.split(" on ")[1], timeout=5) as answer:
         found = parse_metrics(answer.read().decode())
     assert (found["edgeae_refused_total"], found["edgeae_swaps_total"]) == (2, 1)

@@ -93,11 +93,10 @@ def retry_after(value: str | None) -> float:
     if value is None:
         return 0.0
     try:
-        seconds = (
-            float(value)
-            if value.strip().isdecimal()
-            else parsedate_to_datetime(value).timestamp() - time.time()
-        )
+        if re.fullmatch(r" *[0-9]+ *", value):
+            seconds = float(value)
+        else:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
     except (ValueError, TypeError, OverflowError):
         return 0.0
     return min(max(0.0, seconds), LONGEST_WAIT)

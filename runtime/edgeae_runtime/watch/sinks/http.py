@@ -222,7 +222,8 @@ class HttpSink(Sink):
             answer = connection.getresponse()
             announced = answer.length
             content = answer.read(ANSWER_BYTES)
-            if answer.msg.defects or len(content) < min(announced or 0, ANSWER_BYTES):
+            is_interrupted = self._is_overdue or self._stopped.is_set()  # which looks like an end
+            if is_interrupted or answer.msg.defects or len(content) < min(announced or 0, ANSWER_BYTES):
                 raise IncompleteRead(content)
             is_kept = answer.isclosed() and not answer.will_close
         except (OSError, HTTPException):
