@@ -1,7 +1,7 @@
 """The settings of a watch; what they may be, their help and their defaults stand here and nowhere else."""
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -9,6 +9,10 @@ from msgspec import Meta
 from ..errors import Argument
 from ..names import EngineName, PrecisionName
 from ..settings import SettingsError, check
+
+if TYPE_CHECKING:
+    from ..streams.alarm import Alarm
+    from ..streams.drift import Drift
 
 Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 SomeSeconds: TypeAlias = Annotated[float, Meta(gt=0)]
@@ -131,6 +135,28 @@ class WatchConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = 256
     engine: Annotated[EngineName, Meta(description="Inference engine.")] = "auto"
     precision: Annotated[PrecisionName, Meta(description="Which of the bundle's artifacts to run.")] = "auto"
+
+    def alarm(self) -> "Alarm":
+        """Return when an alarm starts and ends.
+
+        Raises:
+            DataError: its settings do not go together.
+        """
+        from ..streams.alarm import Alarm
+
+        return Alarm(
+            needed=self.alarm_needed,
+            among=self.alarm_among or self.alarm_needed,
+            release=self.alarm_release,
+            refractory=self.alarm_refractory,
+            warm_up=self.alarm_warm_up,
+        )
+
+    def drift(self) -> "Drift | None":
+        """Return how drift is judged, or None for never."""
+        from ..streams.drift import Drift
+
+        return Drift(memory=self.drift_memory) if self.drift_memory else None
 
 
 def check_watch(config: WatchConfig) -> None:

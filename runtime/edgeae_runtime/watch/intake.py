@@ -16,8 +16,6 @@ import msgspec
 from ..bundle.manifest import Threshold
 from ..errors import Argument, DataError
 from ..series.stream_clock import LONGEST_STEP, Numbers
-from ..streams.alarm import Alarm
-from ..streams.drift import Drift
 from ..streams.result import StreamResult
 from ..streams.stream import Stream
 from .config import WatchConfig
@@ -77,14 +75,6 @@ class Intake:
             DataError: a setting is out of range.
         """
         self._config, self._metrics, self._log = config, metrics, log
-        self._alarm = Alarm(
-            needed=config.alarm_needed,
-            among=config.alarm_among or config.alarm_needed,
-            release=config.alarm_release,
-            refractory=config.alarm_refractory,
-            warm_up=config.alarm_warm_up,
-        )
-        self._drift = Drift(memory=config.drift_memory) if config.drift_memory else None
         self.results: list[bytes] = []
         """JSON, to be taken away by the caller."""
         self.connected = -math.inf
@@ -99,8 +89,9 @@ class Intake:
         self._run(autoencoder, threshold, None)
 
     def _run(self, autoencoder: "Autoencoder", threshold: float | Threshold, state: bytes | None) -> None:
+        config = self._config
         self._stream: Stream = autoencoder.stream(
-            threshold=threshold, state=state, alarm=self._alarm, drift=self._drift, hold=self._config.hold
+            threshold=threshold, state=state, alarm=config.alarm(), drift=config.drift(), hold=config.hold
         )
         self._running = autoencoder, threshold
         counts = self._metrics

@@ -12,7 +12,7 @@ from watching import RESULTS, Client, Mosquitto, Running, Watch, Watching
 from webserver import Server
 
 import edgeae_runtime
-from edgeae_runtime.watch import service
+from edgeae_runtime.watch import loop, metrics, service
 from edgeae_runtime.watch.sinks import http
 
 
@@ -129,6 +129,8 @@ def watching(tiny, tmp_path, monkeypatch, caplog) -> Iterator[Callable[..., Watc
     """Starts watches that try again soon, and ends them."""
     monkeypatch.setattr(http, "FIRST_DELAY", (0.01, 0.02))
     monkeypatch.setattr(http, "LONGEST_DELAY", (0.05, 0.1))
+    for module in (loop, metrics):
+        monkeypatch.setattr(module, "STOP_SECONDS", 0.02)
     caplog.set_level(logging.INFO, service.LOGGER_NAME)
     started: list[Watching] = []
 
