@@ -54,13 +54,14 @@ class WatchConfig(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     post_timeout: Annotated[
-        SomeSeconds, Meta(description="An answer that is not there by then is none.", extra=_SECONDS)
+        SomeSeconds,
+        Meta(description="A server that has not answered by then is asked again.", extra=_SECONDS),
     ] = 10.0
     token_file: Annotated[
         Path | None,
         Meta(
             description="File with the bearer token for --post.",
-            extra={"metavar": "FILE", "derived": "EDGEAE_POST_TOKEN; none"},
+            extra={"metavar": "FILE", "derived": "EDGEAE_POST_TOKEN, if it is set"},
         ),
     ] = None
     ca_file: Annotated[
@@ -183,7 +184,7 @@ def check_watch(config: WatchConfig) -> None:
     if config.token_file is not None and config.post is None:
         raise SettingsError(Argument("token_file"), " needs ", Argument("post"), ", the address it is for")
     urls = [url for url in (config.mqtt, config.post) if url is not None]
-    if config.ca_file is not None and not any(url.startswith(("mqtts:", "https:")) for url in urls):
+    if config.ca_file is not None and not any(url.lower().startswith(("mqtts:", "https:")) for url in urls):
         raise SettingsError(
             Argument("ca_file"),
             ": is for a TLS connection; name the broker as mqtts://…, or post to https://…",

@@ -182,7 +182,8 @@ class Watch:
             case Retried(reason):
                 self._metrics.retried_total += 1
                 if not self._is_undelivered:
-                    self._log.warning(Line(f"results do not arrive: {reason}; trying again"))
+                    text = f"results do not arrive: {reason}; trying again"
+                    self._log.warning(Line(text), extra={"kind": "undelivered"})
                 self._is_undelivered = True
             case Swapped(autoencoder, threshold):
                 try:
@@ -234,7 +235,7 @@ class Watch:
                 self._spool.mark_sent(min(self._flying.values(), default=self._spool.taken + 1) - 1)
                 self._touch()
             if self._is_undelivered:
-                self._log.info(Line("results arrive again"))
+                self._log.info(Line("results arrive again"), extra={"kind": "delivered again"})
             self._is_undelivered = False
         return len(landed)
 

@@ -76,12 +76,13 @@ class Connection:
         self._address = host, port
         self._post: Post
         self._other_hook: Any = None
+        self._is_running = False
 
     def start(self, post: Post) -> None:
         """Connect in the background, now or when the broker is there; once, however many ask."""
-        if self._other_hook is not None:
+        if self._is_running:
             return
-        self._post = post
+        self._is_running, self._post = True, post
         # paho's thread may end with an error that is not ours to catch, and leave a watch of nothing
         self._other_hook, threading.excepthook = threading.excepthook, self._on_thread_error
         packets = import_extra("paho.mqtt.packettypes").PacketTypes
@@ -95,14 +96,14 @@ class Connection:
 
     def stop(self) -> None:
         """Disconnect, once; the will is published, without a place in the queue."""
-        if self._other_hook is None:
+        if not self._is_running:
             return
+        self._is_running = False
         code = import_extra("paho.mqtt.reasoncodes").ReasonCode
         self.client.disconnect(code(14, identifier=4))  # DISCONNECT with will message
         self.client.loop_stop()
         if threading.excepthook == self._on_thread_error:
             threading.excepthook = self._other_hook
-        self._other_hook = None
 
     def fail(self, why: str) -> None:
         """End the watch with what will not pass by itself."""

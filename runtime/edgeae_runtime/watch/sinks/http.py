@@ -15,11 +15,12 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection, Incomple
 from pathlib import Path
 from typing import NamedTuple
 
-from ...errors import EdgeaeError
+from ...errors import Argument, EdgeaeError
 from ...names import VERSION
 from ..events import Delivered, Event, Failed, Post, Rejected, Retried
 from ..links.http import Address, bearer_token, retry_after
 from ..links.secure import reason, tls_context
+from ..log import Line
 from .sink import Sink
 
 BATCH_RESULTS = 100
@@ -30,6 +31,8 @@ FIRST_DELAY = (0.5, 1.5)
 back at once; the delay doubles with each attempt, up to `LONGEST_DELAY`."""
 LONGEST_DELAY = (30.0, 60.0)
 """Longest seconds between two attempts, drawn likewise; ``Retry-After`` may ask for more."""
+IDLE_SECONDS = 30.0
+"""After which a connection is not used again: a router may have forgotten it, and nobody would say so."""
 ANSWER_BYTES = 65_536
 """Most bytes of an answer that are read, so that the connection can be used again."""
 EXCERPT_BYTES = 100
@@ -103,6 +106,7 @@ class HttpSink(Sink):
         self._connection: HTTPConnection | None = None
         self._socket: socket.socket | None = None
         """Of the connection, which may give its own away to the answer."""
+        self._last_used = 0.0
         self._since: float | None = None
         """When the request that runs was begun, by `time.monotonic`."""
         self._is_overdue = self._was_accepted = False
@@ -182,7 +186,8 @@ class HttpSink(Sink):
                 self.ready = self._was_accepted = True
                 return Delivered(tickets) if outcome.is_delivered else Rejected(tickets, outcome.reason)
             if outcome.is_of_request and not self._was_accepted:  # wrong from the start; later it may pass
-                return Failed(EdgeaeError(outcome.reason))
+                more = ("; see ", Argument("token_file")) if outcome.status in _OF_REQUEST else ()
+                return Failed(EdgeaeError(outcome.reason, *more))
             if not self._stopped.is_set():
                 self.ready = False
                 self._post(Retried(outcome.reason))
@@ -195,6 +200,8 @@ class HttpSink(Sink):
         try:
             token = bearer_token(self._token_file, self._address)  # which may have been renewed
             headers = self._headers | ({} if token is None else {"Authorization": f"Bearer {token}"})
+            if time.monotonic() - self._last_used > IDLE_SECONDS:
+                self._close()
             if self._connection is not None:
                 with suppress(ConnectionError, ssl.SSLEOFError):
                     return self._request(body, headers)
@@ -231,7 +238,7 @@ class HttpSink(Sink):
                 raise TimeoutError(f"no answer within {self._timeout:g} s") from None
             raise
         finally:
-            self._since = None
+            self._since, self._last_used = None, time.monotonic()
             if not is_kept:
                 self._close()
         text = f"{self._address}: the answer is {answer.status} {answer.reason}"
@@ -239,7 +246,7 @@ class HttpSink(Sink):
             text += f" ({answer.getheader('Location')}), and redirections are not followed"
         elif answer.status >= 400 and content:
             text += f" ({content[:EXCERPT_BYTES].decode(errors='replace').strip()})"
-        return _Outcome(answer.status, text, retry_after(answer.getheader("Retry-After")))
+        return _Outcome(answer.status, str(Line(text)), retry_after(answer.getheader("Retry-After")))
 
     def _connect(self) -> HTTPConnection:
         host, port = self._address.host, self._address.port

@@ -140,6 +140,33 @@ def test_a_server_that_is_not_there_and_restarts_gets_all_in_order(server, watch
     assert said(caplog)[:2] == [said(caplog)[0], "results arrive again"]
 
 
+def test_a_connection_that_nothing_came_through_for_long_is_not_used_again(
+    server, watching, rows, caplog, monkeypatch
+) -> None:
+    running = watching(server.url)
+    for sequence in range(1, 4):
+        running.rows.feed(rows[sequence : sequence + 1])
+        has(server, sequence)
+    assert server.connections == 1
+    monkeypatch.setattr(http, "IDLE_SECONDS", 0.1)
+    time.sleep(0.2)
+    running.rows.feed(rows[:1])
+    has(server, 4)
+    assert server.connections == 2
+    assert counts(caplog)["edgeae_retried_total"] == 0
+
+
+def test_a_server_that_fails_now_and_then_does_not_fill_the_log(server, watching, rows, caplog) -> None:
+    server.script.extend([answer(200), *[answer(500), answer(200)] * 20])
+    running = watching(server.url)
+    for sequence in range(1, 22):
+        running.rows.feed(rows[sequence : sequence + 1])
+        has(server, sequence)
+    assert len(said(caplog)) == 2
+    running.end()
+    assert [line.rpartition(" (")[2] for line in said(caplog)[2:]] == ["19 such since the last line)"] * 2
+
+
 def test_retry_after_is_kept_to(server, watching, rows) -> None:
     server.script.append(answer(429, Retry_After="1"))
     running = watching(server.url)
@@ -222,8 +249,8 @@ def test_many_that_are_refused_are_told_in_one_line(server, watching, rows, capl
 @pytest.mark.parametrize(
     ("refuse", "told"),
     [
-        (answer(401), "the answer is 401 Unauthorized"),
-        (answer(403, "no"), "the answer is 403 Forbidden (no)"),
+        (answer(401), "the answer is 401 Unauthorized; see token_file"),
+        (answer(403, "no\x1b[2J\n"), "the answer is 403 Forbidden (no [2J); see token_file"),
         (
             answer(307, Location="https://elsewhere.example/x"),
             "the answer is 307 Temporary Redirect (https://elsewhere.example/x), and redirections are not "
