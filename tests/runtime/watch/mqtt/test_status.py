@@ -153,19 +153,21 @@ def test_a_watch_without_the_right_to_say_its_limits_works(tmp_path, windowed, w
     rules.write_text("\n".join([*allowed, "topic read #", ""]))
     strict = Mosquitto(tmp_path / "strict", "allow_anonymous true", f"acl_file {rules}")
     strict.start()
-    source, collector = Client(strict, "source"), Client(strict, "collector", f"{RESULTS}/#")
-    watch = watches(strict, windowed, tmp_path / "state")
-    watch.says("connected")
-    for row in readings(6):
-        source.publish(row)
-    wait_for(lambda: len([m for m in collector.messages if m.topic == RESULTS]) == 4, "results")
-    assert {message.topic for message in collector.messages} == {RESULTS, f"{RESULTS}/status"}
-    assert watch.stop() == 0
-    # Mosquitto 2.0.11 sometimes ends the connection over it, once
-    assert watch.log.read_text().count("no connection") <= 1
-    source.close()
-    collector.close()
-    strict.stop()
+    try:
+        source, collector = Client(strict, "source"), Client(strict, "collector", f"{RESULTS}/#")
+        watch = watches(strict, windowed, tmp_path / "state")
+        watch.says("connected")
+        for row in readings(6):
+            source.publish(row)
+        wait_for(lambda: len([m for m in collector.messages if m.topic == RESULTS]) == 4, "results")
+        assert {message.topic for message in collector.messages} == {RESULTS, f"{RESULTS}/status"}
+        assert watch.stop() == 0
+        # Mosquitto 2.0.11 sometimes ends the connection over it, once
+        assert watch.log.read_text().count("no connection") <= 1
+        source.close()
+        collector.close()
+    finally:
+        strict.stop()
 
 
 class Severe:
