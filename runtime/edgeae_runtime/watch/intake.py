@@ -9,7 +9,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -129,8 +129,10 @@ class Intake:
             stream = {**msgspec.json.decode(self._stream.state()), "sequence": sequence}
             self._run(*self._running, msgspec.json.encode(stream))
 
-    def swap(self, autoencoder: "Autoencoder", threshold: float | Threshold) -> str | None:
-        """Go on with another bundle or threshold, open window and all; return what is new.
+    def swap(
+        self, autoencoder: "Autoencoder", threshold: float | Threshold
+    ) -> Literal["bundle", "threshold"] | None:
+        """Go on with another bundle or threshold, open window and all; return which of them is new.
 
         Raises:
             EdgeaeError: it does not fit, and nothing has changed.
@@ -140,8 +142,12 @@ class Intake:
             return None
         self.count()
         self._run(autoencoder, threshold, self._stream.state(window=True))
-        what = "threshold" if autoencoder is before else "bundle"
-        return f"{what}; the threshold is {self._stream.threshold:.6g}"
+        return "threshold" if autoencoder is before else "bundle"
+
+    @property
+    def threshold(self) -> float:
+        """The threshold in use."""
+        return self._stream.threshold
 
     def take_lines(self, chunk: Lines, between: Callable[[], object]) -> None:
         """Take lines of a file or pipe, and call ``between`` after each.

@@ -187,13 +187,14 @@ class Watch:
                 self._is_undelivered = True
             case Swapped(autoencoder, threshold):
                 try:
-                    what = self._intake.swap(autoencoder, threshold)
+                    renewed = self._intake.swap(autoencoder, threshold)
                 except EdgeaeError as error:
                     self._refuse(error)
                     return
-                if what is not None:
-                    self._metrics.swaps_total += what.startswith("bundle")
-                    self._log.info(Line(f"goes on with the new {what}"))
+                if renewed is not None:
+                    self._metrics.swaps_total += renewed == "bundle"
+                    text = f"goes on with the new {renewed}; the threshold is {self._intake.threshold:.6g}"
+                    self._log.info(Line(text))
             case Refused(error):
                 self._refuse(error)
             case Finished():
