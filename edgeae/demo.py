@@ -13,11 +13,11 @@ from edgeae_export.fidelity import Candidate, fidelity_table
 from edgeae_export.pipeline import export_source
 from edgeae_export.quiet import quiet
 from edgeae_export.source import Source
-from edgeae_runtime import Autoencoder, Floats, load
+from edgeae_runtime import Autoencoder, Bundle, Floats, load
 from edgeae_runtime.cli import format_table
+from edgeae_runtime.engines import engines_of
 from edgeae_runtime.files import new_folder
 from edgeae_runtime.machine import Seconds, interleave, percentiles
-from edgeae_runtime.names import ENGINE_FORMATS
 
 from .bench_keras import tensorflow_calls
 from .config import TrainConfig
@@ -73,13 +73,17 @@ def _draw(folder: Path, autoencoder: Autoencoder, rows: Any) -> None:
 def _latencies(bundle: Path, source: Source, row: Floats) -> dict[str, Seconds]:
     """Time calls on one row, by artifact and for TensorFlow, all interleaved round by round."""
     calls: dict[str, Callable[[], object]] = {}
-    for engine, file_format in ENGINE_FORMATS.items():
-        for precision in ("float32", "int8"):
-            ae = load(bundle, engine=engine, precision=precision)  # type: ignore[arg-type]  # known names
-            code = ae.embed(row)
-            calls[f"encoder.{precision}.{file_format}"] = partial(ae.embed, row)
-            calls[f"decoder.{precision}.{file_format}"] = partial(ae.decode, code)
-            calls[f"scorer.{precision}.{file_format}"] = partial(ae.detect, row)
+    for artifact in Bundle(bundle).manifest.artifacts:
+        if artifact.role == "scorer":
+            reference, *_ = engines_of(artifact.format)
+            ae = load(bundle, engine=reference.name, precision=artifact.precision)
+            verbs = {
+                "encoder": (ae.embed, row),
+                "decoder": (ae.decode, ae.embed(row)),
+                "scorer": (ae.detect, row),
+            }
+            for role, (verb, values) in verbs.items():
+                calls[artifact.path.replace("scorer", role)] = partial(verb, values)
     calls |= tensorflow_calls(source)(row)
     with quiet():
         return interleave(calls, seconds=SECONDS)

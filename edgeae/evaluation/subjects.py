@@ -13,9 +13,9 @@ from edgeae_export.quiet import quiet
 from edgeae_export.source import RUN_NAME, Source
 from edgeae_runtime import Bundle, DataError, EngineError, Floats, Input, Scaler, load
 from edgeae_runtime.bundle import Rule
+from edgeae_runtime.engines import engines_of
 from edgeae_runtime.errors import Argument, BundleError
 from edgeae_runtime.files import recover
-from edgeae_runtime.names import ENGINE_FORMATS
 
 CHUNK_ROWS = 4096
 """Rows whose reconstructions are in memory at a time."""
@@ -77,14 +77,14 @@ def open_subjects(path: Path, rule: Rule) -> Opened:
         return from_source(load_run(path), rule)
     bundle = Bundle(path)
     manifest = bundle.manifest
-    engines: dict[str, Any] = {file_format: engine for engine, file_format in ENGINE_FORMATS.items()}
     subjects: list[Evaluated] = []
     missing: EngineError | None = None
     for artifact in manifest.artifacts:
-        if artifact.role != "scorer" or artifact.format not in engines:
+        engines = engines_of(artifact.format)
+        if artifact.role != "scorer" or not engines:
             continue
         kind = artifact.precision, artifact.format
-        autoencoder = load(path, engine=engines[artifact.format], precision=artifact.precision)
+        autoencoder = load(path, engine=engines[0].name, precision=artifact.precision)
         whole = bool(manifest.find("encoder", *kind) and manifest.find("decoder", *kind))
         with quiet():  # LiteRT logs on its first run what it chose
             try:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from edgeae_runtime import Artifact, EngineError, Floats, Recipe, Trial
 from edgeae_runtime.artifacts import overflowing_weights
 from edgeae_runtime.bundle import DEFAULT_RULE, TENSORS, Rule, artifact_name
-from edgeae_runtime.engines import golden_key, load_engine, run_batches
-from edgeae_runtime.names import ENGINE_FORMATS, Format, Precision, Role
+from edgeae_runtime.engines import engines_of, golden_key, load_engine, run_batches
+from edgeae_runtime.names import Format, Precision, Role
 
 from .config import ExportConfig
 from .errors import ModelError
@@ -196,9 +196,9 @@ class ArtifactBuilder:
         trials: tuple[Trial, ...] = (),
     ) -> Candidate:
         """Run an artifact in the engine that the device will use, and compare it with Keras."""
-        name = next(engine for engine, kind in ENGINE_FORMATS.items() if kind == file_format)
+        reference, *_ = engines_of(file_format)
         with quiet():
-            engine = load_engine(name, content, role, threads=1)
+            engine = load_engine(reference.name, content, role, threads=1)
         batch: NDArray[Any] = self.reference.embedding if role == "decoder" else self.rows
         own_input: dict[str, NDArray[Any]] = {}
         restore = None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .bundle.recalibration import read_threshold, write_threshold
     from .bundle.thresholds import RuleError, new_threshold
     from .engines.golden import Check, verify
+    from .engines.registry import EngineName
     from .errors import (
         BundleError,
         DataError,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
         FidelityError,
         OutputError,
     )
-    from .names import EngineName, Format, Precision, PrecisionName, Role
+    from .names import Format, Precision, PrecisionName, Role
     from .series.windows import windows
     from .settings import SettingsError
     from .streams.alarm import Alarm
@@ -108,6 +109,7 @@ _HOMES = {
     "bundle.recalibration": ("read_threshold", "write_threshold"),
     "bundle.thresholds": ("RuleError", "new_threshold"),
     "engines.golden": ("Check", "verify"),
+    "engines.registry": ("EngineName",),
     "errors": (
         "BundleError",
         "DataError",
@@ -117,7 +119,7 @@ _HOMES = {
         "FidelityError",
         "OutputError",
     ),
-    "names": ("EngineName", "Format", "Precision", "PrecisionName", "Role"),
+    "names": ("Format", "Precision", "PrecisionName", "Role"),
     "series.windows": ("windows",),
     "settings": ("SettingsError",),
     "streams.alarm": ("Alarm",),

@@ -1,7 +1,6 @@
 """The device's view of a bundle: one object with a few verbs, raw units in and out."""
 
 import os
-import weakref
 from math import isfinite
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -13,10 +12,11 @@ from .bundle.archive import Bundle
 from .bundle.manifest import Artifact, Floats, Manifest, Threshold
 from .engines.auto import choose
 from .engines.base import Engine, RowRunner, run_batches
+from .engines.fork import empty_in_children
 from .engines.golden import check_sizes
-from .engines.registry import load_engine
+from .engines.registry import EngineName, find_engine, load_engine
 from .errors import BundleError, DataError, EdgeaeError
-from .names import ENGINE_FORMATS, EngineName, Precision, PrecisionName, Role
+from .names import Precision, PrecisionName, Role
 from .streams.alarm import Alarm
 from .streams.detector import Detection
 from .streams.drift import Drift
@@ -77,17 +77,15 @@ class Detector:
         self.engine, self.precision = engine, precision
         self._bundle, self._threads, self._arena = bundle, threads, arena
         self._shape = bundle.manifest.input.shape
-        self._forget()
-        _alive.add(self)
+        self._artifacts: dict[Role, Artifact] = {}
+        self._engines: dict[Role, Engine] = {}
+        self._one_row: dict[Role, RowRunner] = {}
+        empty_in_children(self, self._engines, self._one_row)
 
     def __repr__(self) -> str:
         """Show the bundle and how it is run."""
         chosen = f"engine={self.engine!r}, precision={self.precision!r}, threads={self._threads}"
         return f"<{type(self).__name__} of {str(self._bundle.path)!r}, {chosen}>"
-
-    def _forget(self) -> None:
-        self._engines: dict[Role, Engine] = {}
-        self._one_row: dict[Role, RowRunner] = {}
 
     @property
     def digest(self) -> str:
@@ -98,6 +96,11 @@ class Detector:
     def threshold(self) -> Threshold:
         """The threshold of the scorer in use; each artifact has its own."""
         return self._artifact("scorer").threshold
+
+    @property
+    def artifact(self) -> str:
+        """The scorer in use, a file of the bundle: what a threshold is for; see `write_threshold`."""
+        return self._artifact("scorer").path
 
     def embed(self, samples: ArrayLike) -> Floats:
         """Return embeddings, (n, latent size), or (latent size,) for one sample.
@@ -252,7 +255,7 @@ class Detector:
     def _run(self, role: Role, rows: NDArray[np.generic]) -> list[Floats]:
         engine = self._engines.get(role) or self._load(role)
         batch = np.ascontiguousarray(rows, dtype=np.float32).reshape(-1, *engine.shape)
-        return run_batches(engine, batch, self.precision, ENGINE_FORMATS[self.engine])
+        return run_batches(engine, batch, self.precision, self._artifact(role).format)
 
     def _load(self, role: Role) -> Engine:
         artifact = self._artifact(role)
@@ -266,13 +269,15 @@ class Detector:
         return engine
 
     def _artifact(self, role: Role) -> Artifact:
-        artifact = self.manifest.find(role, self.precision, ENGINE_FORMATS[self.engine])
-        if artifact is None:
-            raise BundleError(
-                f"{self._bundle.path}: has no {role} of precision {self.precision} for {self.engine}; "
-                f"it holds {', '.join(a.path for a in self.manifest.artifacts)}"
-            )
-        return artifact
+        if role not in self._artifacts:
+            artifact = find_engine(self.engine).artifact(self.manifest, role, self.precision)
+            if artifact is None:
+                raise BundleError(
+                    f"{self._bundle.path}: has no {role} of precision {self.precision} for {self.engine}; "
+                    f"it holds {', '.join(a.path for a in self.manifest.artifacts)}"
+                )
+            self._artifacts[role] = artifact
+        return self._artifacts[role]
 
 
 Autoencoder: TypeAlias = Detector
@@ -282,21 +287,3 @@ Autoencoder: TypeAlias = Detector
 def _first(values: NDArray[Kind], single: bool) -> NDArray[Kind]:
     first: NDArray[Kind] = values[0] if single else values
     return first
-
-
-_alive: "weakref.WeakSet[Detector]" = weakref.WeakSet()
-_abandoned: list[object] = []
-
-
-def _start_anew() -> None:
-    """In a forked child: load all again when it is needed.
-
-    A thread of the parent that was in the middle of a call does not exist here: its locks stay locked. So
-    nothing is used any more, nor destroyed.
-    """
-    for autoencoder in _alive:
-        _abandoned.append((autoencoder._engines, autoencoder._one_row))
-        autoencoder._forget()
-
-
-os.register_at_fork(after_in_child=_start_anew)

@@ -15,14 +15,9 @@ SEAL_NAME = "manifest.sha256"
 Role: TypeAlias = Literal["encoder", "decoder", "scorer", "autoencoder"]
 Precision: TypeAlias = Literal["float32", "float16", "dynamic", "int8"]
 Format: TypeAlias = Literal["onnx", "tflite", "c"]
-EngineName: TypeAlias = Literal["auto", "onnxruntime", "litert"]
 PrecisionName: TypeAlias = Literal["auto", "float32", "float16", "dynamic", "int8"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-FORMATS: tuple[Format, ...] = get_args(Format)
-
-ENGINE_FORMATS: dict[str, Format] = {"onnxruntime": "onnx", "litert": "tflite"}
-"""What each engine runs."""
 
 DEFAULT_RULE_TEXT = "quantile:0.99"
 """How a threshold is chosen where nothing else is asked for; see `edgeae export --threshold`."""

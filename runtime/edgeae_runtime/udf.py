@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from .autoencoder import Autoencoder, load
 from .engines.base import BATCH_ROWS
+from .engines.registry import EngineName
 from .errors import BundleError, DataError
 from .extras import import_extra
-from .names import EngineName, PrecisionName
+from .names import PrecisionName
 
 __all__ = ["Scorer", "scorer"]
 

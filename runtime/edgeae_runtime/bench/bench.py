@@ -12,9 +12,9 @@ from ..bundle.archive import Bundle
 from ..bundle.manifest import Fidelity, Floats
 from ..engines.base import BATCH_ROWS
 from ..engines.golden import check_artifact, load_golden
+from ..engines.registry import ENGINES, engines_here
 from ..machine.host import caveats, describe
 from ..machine.timing import Seconds, interleave, percentiles, ratio
-from ..names import ENGINE_FORMATS
 from .cold import cold_starts
 from .report import Model, Report, Timing, advise
 
@@ -22,7 +22,7 @@ Peers: TypeAlias = Callable[[Floats], Mapping[str, Callable[[], object]]]
 """Takes a batch (n, *shape) in raw units; returns calls that do a scorer's work on it, by name."""
 _Candidate: TypeAlias = tuple[str, str, int, Fidelity | None]
 
-_PACKAGES = ("edgeae-runtime", "onnxruntime", "ai-edge-litert", "numpy", "tensorflow")
+_PACKAGES = ("edgeae-runtime", *(record.distribution for record in ENGINES), "numpy", "tensorflow")
 
 
 def bench(
@@ -49,19 +49,24 @@ def bench(
     """
     machine, golden = describe(), load_golden(bundle)
     rows = np.ascontiguousarray(golden["input"], np.float32).reshape(-1, *bundle.manifest.input.shape)
-    engines = {kind: engine for engine, kind in ENGINE_FORMATS.items()}
-    scorers = [a for a in bundle.manifest.artifacts if a.role == "scorer" and a.format in engines]
-    checks = [check_artifact(bundle, artifact, golden) for artifact in scorers]
-    right = [a for a, (_, loaded) in zip(scorers, checks, strict=True) if loaded is not None]
-    colds = cold_starts(bundle.path, [(engines[a.format], a.precision) for a in right], rows[0])
-    cold = {artifact.path: found for artifact, found in zip(right, colds, strict=True)}
+    here = engines_here()
+    scorers = [
+        (record.name, artifact)
+        for artifact in bundle.manifest.artifacts
+        for record in here
+        if artifact.role == "scorer" and artifact.format in record.formats
+    ]
+    checks = [check_artifact(bundle, artifact, engine, golden) for engine, artifact in scorers]
+    right = [scorer for scorer, (_, loaded) in zip(scorers, checks, strict=True) if loaded is not None]
+    pairs = [(engine, artifact.precision) for engine, artifact in right]
+    cold = dict(zip(pairs, cold_starts(bundle.path, pairs, rows[0]), strict=True))
     progress()
     timings: list[Timing] = []
     for size in batches:
         batch = np.resize(rows, (size, *rows.shape[1:]))
         calls: dict[_Candidate, Callable[[], object]] = {}
-        for artifact in right:
-            engine, precision = engines[artifact.format], artifact.precision
+        for engine, artifact in right:
+            precision = artifact.precision
             for count in threads if size > BATCH_ROWS else threads[:1]:
                 run = Autoencoder(bundle, engine, precision, threads=count).detect
                 key = f"{engine} {precision}", precision, count, artifact.fidelity
@@ -78,13 +83,13 @@ def bench(
         models=[
             Model(
                 a.path,
-                engines[a.format],
+                engine,
                 a.precision,
                 a.bytes,
                 a.fidelity,
-                *cold.get(a.path, (None, None, check.detail)),
+                *cold.get((engine, a.precision), (None, None, check.detail)),
             )
-            for a, (check, _) in zip(scorers, checks, strict=True)
+            for (engine, a), (check, _) in zip(scorers, checks, strict=True)
         ],
         timings=timings,
         advice={

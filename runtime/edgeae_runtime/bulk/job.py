@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from ..bundle.manifest import Input
-from ..names import EngineName, Precision
+from ..engines.registry import EngineName
+from ..names import Precision
 
 Command: TypeAlias = Literal["embed", "score"]
 

@@ -4,7 +4,6 @@ A file is cut into units of work (see `samples.unit_rows`), each of which become
 order.
 """
 
-import importlib
 import itertools
 import threading
 from collections import deque
@@ -19,7 +18,7 @@ import numpy as np
 from ..autoencoder import load
 from ..bundle.archive import Bundle
 from ..engines.base import BATCH_ROWS
-from ..engines.registry import ENGINE_MODULES
+from ..engines.registry import find_engine
 from ..errors import BundleError
 from .job import BulkRun, Command, Job
 from .results import encode
@@ -67,18 +66,15 @@ def plan(command: Command, bundle: Path, engine: Any, precision: Any, out: Path 
         if engine in ("auto", pair[0]) and precision in ("auto", pair[1]):
             engine, precision = pair
     found = load(bundle, engine=engine, precision=precision, rows=BATCH_ROWS)
-    name: Any = found.engine
-    module = ENGINE_MODULES[name]
-    package = module.replace("_", "-")
+    record = find_engine(found.engine)
     try:
-        installed = version(package)
+        installed = version(record.distribution)
     except PackageNotFoundError:
         found._load("encoder" if command == "embed" else "scorer")  # raises for what is missing
-        installed = importlib.import_module(module).__version__  # a build of another name
-    versions = {"edgeae-runtime": version("edgeae-runtime"), package: installed}
-    return Job(
-        bundle, found.manifest.input, BulkRun(command, digest, name, found.precision, versions, suffix)
-    )
+        installed = record.import_package().__version__  # a build of another name
+    versions = {"edgeae-runtime": version("edgeae-runtime"), record.distribution: installed}
+    run = BulkRun(command, digest, record.name, found.precision, versions, suffix)
+    return Job(bundle, found.manifest.input, run)
 
 
 def results(job: Job, path: Path, *, threads: int, progress: Progress, skip: int = 0) -> Iterator[bytes]:

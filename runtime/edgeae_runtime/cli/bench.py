@@ -106,12 +106,14 @@ def _load_peers(model: str, bundle: "Bundle") -> "Peers":
 
 def _text(report: "Report") -> str:
     models = [["scorer", "kB", "error moves", "p99", "rank corr.", "cold start ms", "memory MB", ""]]
-    for model in report.models:
+    for model, before in zip(report.models, [None, *report.models], strict=False):
         moves, cold = model.fidelity, ["-", "-"]
+        again = before is not None and before.artifact == model.artifact
+        name = f"{model.artifact} with {model.engine}" if again else model.artifact
         if model.cold_seconds and model.cold_bytes:
             cold = [f"{1000 * model.cold_seconds:.0f}", f"{model.cold_bytes / 1e6:.0f}"]
         cells = [f"{moves.error_median:.3%}", f"{moves.error_p99:.3%}", f"{moves.rank_correlation:.5f}"]
-        models.append([model.artifact, f"{model.bytes / 1000:.1f}", *cells, *cold, model.reason or ""])
+        models.append([name, f"{model.bytes / 1000:.1f}", *cells, *cold, model.reason or ""])
     timings = [["candidate", "rows", "threads", "p50 µs", "p90 µs", "p99 µs", "rows/s", "as fast as float32"]]
     for timing in report.timings:
         cells = [timing.candidate, f"{timing.rows:,}", str(timing.threads or "-")]

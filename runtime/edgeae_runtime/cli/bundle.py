@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
+from ..engines.registry import engines_of
 from ..errors import FidelityError
-from ..names import ENGINE_FORMATS, SEAL_NAME
+from ..names import SEAL_NAME
 from .terminal import format_table
 
 
@@ -84,11 +85,13 @@ def verify(bundle: Path, as_json: bool, threads: int) -> None:
     if as_json:
         click.echo(msgspec.json.encode(checks))
     else:
-        for check in checks:
-            click.echo(f"{check.status:7}  {check.artifact}  {check.detail}")
+        for check, before in zip(checks, [None, *checks], strict=False):
+            again = before is not None and before.artifact == check.artifact
+            name = f"{check.artifact} with {check.engine}" if again else check.artifact
+            click.echo(f"{check.status:7}  {name}  {check.detail}")
     failed = [check.artifact for check in checks if check.status == "failed"]
     if failed:
         raise FidelityError(f"{bundle}: {len(failed)} of {len(checks)} artifacts failed: {', '.join(failed)}")
-    runnable = {a.path for a in opened.manifest.artifacts if a.format in ENGINE_FORMATS.values()}
+    runnable = {a.path for a in opened.manifest.artifacts if engines_of(a.format)}
     if all(check.status == "skipped" for check in checks if check.artifact in runnable):
         raise FidelityError(f"{bundle}: no engine is installed here that runs any of its artifacts")

@@ -1,12 +1,13 @@
 """The command ``recalibrate``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from ..engines.registry import EngineName
 from ..errors import DataError
-from ..names import ENGINE_FORMATS, PRECISIONS, EngineName, PrecisionName
+from ..names import PRECISIONS, PrecisionName
 
 if TYPE_CHECKING:
     from ..bundle.manifest import Input
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--engine",
-    type=click.Choice(["auto", *ENGINE_FORMATS]),
+    type=click.Choice(get_args(EngineName)),
     default="auto",
     show_default=True,
     help="Inference engine; a threshold holds for one engine and precision.",
@@ -70,7 +71,6 @@ def recalibrate(
 
     from ..autoencoder import load
     from ..bulk.samples import sample_batches
-    from ..bundle.manifest import artifact_name
     from ..bundle.recalibration import threshold_path, write_threshold
     from ..bundle.thresholds import new_threshold
 
@@ -82,7 +82,7 @@ def recalibrate(
         path.unlink(missing_ok=True)
         return
     autoencoder = load(bundle, engine=engine, precision=precision)
-    artifact = artifact_name("scorer", autoencoder.precision, ENGINE_FORMATS[autoencoder.engine])
+    artifact = autoencoder.artifact
     wanted = autoencoder.manifest.input
     first = 0 if last is None else _first_row(wanted, data, last) + (wanted.window or 1) - 1
     scored = [(np.asarray(rows), autoencoder.score(found)) for rows, found in sample_batches(wanted, data)]

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from ..bundle.archive import Bundle
 from ..bundle.manifest import Artifact
 from ..errors import BundleError, EdgeaeWarning, FidelityError, OutputError
-from ..names import ENGINE_FORMATS, PRECISIONS, EngineName, Precision, PrecisionName, Role
+from ..names import PRECISIONS, Precision, PrecisionName, Role
 from .base import Engine, run_batches
 from .golden import DIFFERS, check_artifact, golden_input, load_golden
-from .registry import ENGINE_MODULES
+from .registry import ENGINES, EngineName, engines_here, find_engine
 
 SWITCH = "EDGEAE_TUNE"
 """The environment variable that, when ``off``, has ``auto`` take a fixed order instead of measuring."""
@@ -92,7 +92,7 @@ def choose(
     held = _held(bundle, engine, precision)
     here = held
     if len({name for name, _ in held}) > 1:  # else its trouble is reported when it is used
-        here = {pair: held[pair] for pair in held if _installed(pair[0])} or held
+        here = {pair: held[pair] for pair in held if find_engine(pair[0]).is_installed()} or held
     first = next(iter(here))
     if len(here) < 2 or os.environ.get(SWITCH, "").lower() == "off":
         return first
@@ -136,16 +136,16 @@ def _held(bundle: Bundle, engine: EngineName, precision: PrecisionName) -> _Arti
 
     That is the scorer; where the bundle has none of what is asked for, its encoder, or else its decoder.
     """
-    engines = [name for name in ENGINE_FORMATS if engine in ("auto", name)]
+    engines = engines_here() if engine == "auto" else [r for r in ENGINES if r.name == engine]
     preferred: list[Precision] = ["int8", *(kind for kind in PRECISIONS if kind != "int8")]
     precisions = preferred if precision == "auto" else [precision]
     roles: tuple[Role, ...] = ("scorer", "encoder", "decoder")
     for role in roles:
-        found = {
-            (name, kind): artifact
-            for name in engines
+        found: _Artifacts = {
+            (record.name, kind): artifact
+            for record in engines
             for kind in precisions
-            if (artifact := bundle.manifest.find(role, kind, ENGINE_FORMATS[name])) is not None
+            if (artifact := record.artifact(bundle.manifest, role, kind)) is not None
         }
         if found:
             return found
@@ -155,17 +155,13 @@ def _held(bundle: Bundle, engine: EngineName, precision: PrecisionName) -> _Arti
     )
 
 
-def _installed(engine: str) -> bool:
-    return importlib.util.find_spec(ENGINE_MODULES[engine]) is not None
-
-
 def _key(bundle: Bundle, threads: int, arena: bool, rows: int) -> dict[str, str]:
     """Return all that a measurement depends on."""
     from ..machine import processor  # not needed where nothing is left to auto
 
     return {
         "manifest": bundle.digest,
-        "engines": " ".join(sorted(name for module in ENGINE_MODULES.values() for name in _versions(module))),
+        "engines": " ".join(sorted(name for record in ENGINES for name in _versions(record.top_package))),
         "machine": f"{os.uname().machine} {processor.make()}",
         "asked": f"threads={threads} rows={rows} arena={arena}",
     }
@@ -196,7 +192,7 @@ def _measure(
     found: dict[tuple[str, Precision], Pair] = {}
     calls: dict[tuple[str, Precision], Callable[[], object]] = {}
     for (name, precision), artifact in artifacts.items():
-        check, engine = check_artifact(bundle, artifact, golden, threads, arena=arena)
+        check, engine = check_artifact(bundle, artifact, name, golden, threads, arena=arena)
         if engine is not None:
             calls[name, precision] = _call(engine, artifact, golden_input(artifact, golden), rows)
         found[name, precision] = Pair(

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.manifest import Floats, Manifest, Threshold
-from ..names import Precision
 
 
 class Detection(NamedTuple):
@@ -57,8 +56,10 @@ class WindowDetector(Protocol):
     """Judges one window at a time; `Detector` is one."""
 
     manifest: Manifest
-    engine: str
-    precision: Precision
+
+    @property
+    def artifact(self) -> str:
+        """The scorer in use, a file of the bundle."""
 
     @property
     def threshold(self) -> Threshold:

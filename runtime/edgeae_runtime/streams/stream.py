@@ -14,10 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle.manifest import Floats, Threshold, artifact_name
+from ..bundle.manifest import Floats, Threshold
 from ..errors import DataError
 from ..named import by_name
-from ..names import ENGINE_FORMATS
 from ..series.clock import GAP
 from ..series.stream_clock import CUT, CUT_BEFORE, DOUBT, LATE, ON, StreamClock
 from .alarm import Alarm, AlarmState
@@ -58,7 +57,7 @@ class Stream:
         if drift is not None and not {"0.5", "0.9"} <= own.quantiles.keys():
             raise DataError("stream: the threshold has no quantiles 0.5 and 0.9; recalibrate, or drift=None")
         self.threshold = value
-        self.artifact = artifact_name("scorer", autoencoder.precision, ENGINE_FORMATS[autoencoder.engine])
+        self.artifact = autoencoder.artifact
         """The file of the bundle whose errors these are, for `write_threshold`."""
         self.late = 0
         """Samples dropped because their time was not after the one before."""

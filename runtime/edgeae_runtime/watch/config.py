@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from ..engines.registry import EngineName
 from ..errors import Argument
-from ..names import EngineName, PrecisionName
+from ..names import PrecisionName
 from ..settings import SettingsError, check
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ import numpy as np
 from ..autoencoder import Autoencoder, load
 from ..bundle.archive import Bundle
 from ..engines.golden import verify
+from ..engines.registry import ENGINES
 from ..errors import Argument, BundleError, DataError, EdgeaeError
 
 STOP_SECONDS = 0.2
@@ -134,9 +135,9 @@ def _limit(seconds: int, size: int) -> None:
         os.nice(10)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    for module in ("onnxruntime", "ai_edge_litert.interpreter"):
+    for record in ENGINES:
         with suppress(ImportError):
-            __import__(module)
+            record.import_package()
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     own = pages * resource.getpagesize()
     for kind, limit in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, own + size)):

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..bundle.archive import Bundle
-from ..bundle.manifest import Threshold, artifact_name
+from ..bundle.manifest import Threshold
 from ..bundle.recalibration import read_threshold, threshold_path
 from ..errors import BundleError, EdgeaeError
-from ..names import ENGINE_FORMATS
 from .events import Post, Refused, Swapped
 from .sandbox import Sandbox
 
@@ -27,8 +26,7 @@ def open_threshold(path: Path, autoencoder: "Autoencoder") -> Threshold:
     Raises:
         BundleError: the file is damaged.
     """
-    artifact = artifact_name("scorer", autoencoder.precision, ENGINE_FORMATS[autoencoder.engine])
-    return read_threshold(path, artifact, autoencoder.digest) or autoencoder.threshold
+    return read_threshold(path, autoencoder.artifact, autoencoder.digest) or autoencoder.threshold
 
 
 def poll(
