@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from edgeae_runtime import DataError
 from edgeae_runtime.errors import Argument
+from edgeae_runtime.readers import OpenTable
 
 from .dataset import Data
 from .label_codes import LabelEncoder, of_windows
 from .series import Segment, cut_windows, nothing_fits, place_windows, segments_of
-from .sources import Part
 from .spill import SpillBuffer
 
 
@@ -28,17 +28,17 @@ class File:
     codes: NDArray[np.int32] | None
 
 
-def read_part(
-    part: Part, buffer: SpillBuffer, label_encoder: LabelEncoder, normal: str | None, window: int | None
+def read_table(
+    table: OpenTable, buffer: SpillBuffer, label_encoder: LabelEncoder, normal: str | None, window: int | None
 ) -> File:
     """Put a file's values into the buffer; without windows only those of normal rows."""
     offset = buffer.rows
     times: list[NDArray[np.datetime64]] = []
     codes: list[NDArray[np.int32]] = []
-    for piece in part.pieces:
+    for piece in table.pieces:
         if window is not None and piece.values.ndim != 2:
             raise DataError(
-                f"{part.where}: holds samples of shape {piece.values.shape[1:]}, which are no readings in "
+                f"{table.where}: holds samples of shape {piece.values.shape[1:]}, which are no readings in "
                 "order of time; leave out ",
                 Argument("window"),
             )
@@ -47,11 +47,11 @@ def read_part(
         if normal is not None and code is not None and window is None:
             keep = np.isin(code, list(label_encoder.matching(normal)))
         if isinstance(keep, slice) or keep.any():
-            _append(buffer, piece.values[keep], part.where)
+            _append(buffer, piece.values[keep], table.where)
         times += [] if piece.times is None else [piece.times[keep]]
         codes += [] if code is None else [code[keep]]
     return File(
-        part.where,
+        table.where,
         offset,
         buffer.rows - offset,
         np.concatenate(times) if times else None,

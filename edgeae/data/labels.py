@@ -1,7 +1,5 @@
 """Reading what is known about the rows: a label for each, or the periods of a series that were abnormal."""
 
-import csv
-import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -9,19 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeae_runtime import DataError
-from edgeae_runtime.readers import read
-
-_IDX_LABELS = b"\0\0\x08\x01"
-"""First bytes of an IDX file of bytes with one dimension."""
+from edgeae_runtime import DataError, readers
 
 
 def read_labels(path: Path) -> NDArray[Any]:
     """Read labels.
 
     Args:
-        path: a ``.csv`` of one column with a header, a ``.npy`` or ``.npz`` of one dimension, an IDX file
-            of one dimension (plain or gzipped), or a ``.json`` file: a list of labels, or of the periods
+        path: a table of one column, such as a ``.csv`` with a header; an array of one dimension, such as a
+            ``.npy`` or an IDX file; or a ``.json`` file: a list of labels, or of the periods
             ``[[start, end], …]`` of a series that were abnormal.
 
     Returns:
@@ -34,52 +28,7 @@ def read_labels(path: Path) -> NDArray[Any]:
         raise DataError(f"{path}: no such file; name one that holds a label for each row")
     if path.suffix == ".json":
         return _from_json(path)
-    if path.suffix == ".csv":
-        return _from_csv(path)
-    values = _from_numpy(path) if path.suffix in (".npy", ".npz") else _from_idx(path)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1 or not len(values):
-        raise DataError(f"{path}: has shape {values.shape}, expected one label a row, (rows,)")
-    return _tidy(values)
-
-
-def _from_csv(path: Path) -> NDArray[Any]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = [cells for cells in csv.reader(file) if cells] or [[]]
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); write it again as UTF-8 text") from error
-    if len(header) != 1:
-        raise DataError(f"{path}: has {len(header)} columns, expected one, of labels; keep only that one")
-    fault = next((i for i, cells in enumerate(rows, 1) if len(cells) != 1 or not cells[0].strip()), None)
-    if fault or not rows:
-        raise DataError(f"{path}: row {fault or 1} does not hold one label; give one to every row")
-    return _tidy(np.array([cells[0].strip() for cells in rows]))
-
-
-def _from_numpy(path: Path) -> NDArray[Any]:
-    try:
-        found: NDArray[Any] = np.load(path, allow_pickle=False)
-        if found.dtype.kind in "US":
-            return found.astype(str)
-    except (ValueError, OSError, EOFError, AttributeError):
-        pass  # an .npz, or damaged: what reads samples knows both, and words for what is wrong
-    return read(path).values
-
-
-def _from_idx(path: Path) -> NDArray[Any]:
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); write it again") from error
-    count = int.from_bytes(content[4:8])
-    if content[:4] != _IDX_LABELS or len(content) != 8 + count:
-        raise DataError(
-            f"{path}: does not hold labels; expected a .csv, .npy, .npz or .json, or an IDX file of one "
-            "dimension"
-        )
-    return np.frombuffer(content, np.uint8, offset=8)
+    return _tidy(readers.read_labels(path))
 
 
 def _from_json(path: Path) -> NDArray[Any]:

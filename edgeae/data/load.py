@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from edgeae_runtime import DataError
 from edgeae_runtime.errors import Argument
 
-from .assemble import File, as_rows, as_windows, read_part
+from .assemble import File, as_rows, as_windows, read_table
 from .dataset import Data
 from .label_codes import LabelEncoder
 from .series import check_window
-from .sources import DataSource, open_parts
+from .sources import DataSource, open_tables
 from .spill import SpillBuffer
 
 
@@ -47,9 +47,9 @@ def load_data(
     name = None if normal is None else str(normal)
     buffer, label_encoder, files = SpillBuffer(), LabelEncoder(), list[File]()
     features: tuple[str, ...] | None = None
-    for part in open_parts(source, columns, label_column, series=window is not None):
-        features = part.features if features is None else features
-        files.append(read_part(part, buffer, label_encoder, name, window))
+    for table in open_tables(source, columns, label_column, series=window is not None):
+        features = table.features if features is None else features
+        files.append(read_table(table, buffer, label_encoder, name, window))
     if name is not None and not label_encoder.names:
         raise DataError(
             f"{files[0].where}: a normal label was named, but no labels; name their ",

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,29 +9,17 @@ import numpy as np
 
 from edgeae_runtime import DataError
 from edgeae_runtime.arrays import as_samples
-from edgeae_runtime.readers import Csv, Piece, read_pieces
+from edgeae_runtime.readers import OpenTable, Piece, is_table, known_names, open_table
 
 from .images import IMAGE_SUFFIXES, read_images
 
 DataSource: TypeAlias = Any
 """A path or a name; several paths; an array (n, …); an Arrow table, a DataFrame, or what exports either."""
 
-_TABLES = (".csv", ".parquet")
 
-
-@dataclass(frozen=True)
-class Part:
-    """One file, or what is like one: its rows are one series."""
-
-    where: str
-    """Name of the part in error messages."""
-    features: tuple[str, ...] | None
-    pieces: Iterator[Piece]
-
-
-def open_parts(
+def open_tables(
     source: DataSource, columns: Sequence[str] | None, label: str | None, *, series: bool
-) -> Iterator[Part]:
+) -> Iterator[OpenTable]:
     """Yield the files of a source, in order; of several tables each has the features of the first.
 
     Args:
@@ -53,9 +40,9 @@ def open_parts(
     else:
         sources = [source]
     for one in sources:
-        part = _open(one, columns, label, series=series)
-        columns = columns if part.features is None or columns else part.features
-        yield part
+        table = _open(one, columns, label, series=series)
+        columns = columns if table.features is None or columns else table.features
+        yield table
 
 
 def _expand(source: str | os.PathLike[str]) -> list[Any]:
@@ -64,64 +51,39 @@ def _expand(source: str | os.PathLike[str]) -> list[Any]:
     if source == "digits" or not path.is_dir():
         return [source if source == "digits" else path]
     files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    tables = [file for file in files if file.suffix.lower() in _TABLES]
+    tables = [file for file in files if is_table(file)]
     images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     if bool(tables) == bool(images):
         found = "both tables and pictures" if tables else "neither tables nor pictures"
         raise DataError(
-            f"{path}: a folder with {found}, expected .csv or .parquet files, or .png or .jpg files; "
-            "folders in it are not looked into"
+            f"{path}: a folder with {found}, expected {known_names(tables=True)} files, or .png or .jpg "
+            "files; folders in it are not looked into"
         )
     return list(tables) or [images]
 
 
-def _open(source: Any, columns: Sequence[str] | None, label: str | None, *, series: bool) -> Part:
-    if isinstance(source, Path) and source.suffix.lower() == ".parquet":
-        if not source.is_file():
-            raise DataError(f"{source}: no such file")
-        return _arrow(source, columns, label, series, str(source))
-    if isinstance(source, Path) and source.suffix.lower() == ".csv" and source.is_file():
-        return _csv(source, columns, label, series)
-    if hasattr(source, "__arrow_c_stream__"):
-        return _arrow(source, columns, label, series, "the table")
+def _open(source: Any, columns: Sequence[str] | None, label: str | None, *, series: bool) -> OpenTable:
     if isinstance(source, str):
         return _digits(label)
-    where = str(source) if isinstance(source, Path) else "the data"
+    if isinstance(source, Path) or hasattr(source, "__arrow_c_stream__"):
+        return open_table(source, columns=columns, label=label, times=True, series=series)
     pieces: Iterator[Piece]
     if isinstance(source, list) and source and isinstance(source[0], Path):
         where = str(source[0].parent)
         pieces = (Piece(images) for images in read_images(source))
-    elif isinstance(source, Path):
-        pieces = read_pieces(source)
     else:
+        where = "the data"
         pieces = iter([Piece(as_samples(np.asarray(source), where=where))])
     if label is not None:
-        raise DataError(f"{where}: has no column {label!r}; labels are a column of a .csv, .parquet or table")
-    return Part(where, None, pieces)
+        raise DataError(f"{where}: has no column {label!r}; labels are a column of a table")
+    return OpenTable(where, None, pieces)
 
 
-def _csv(path: Path, columns: Sequence[str] | None, label: str | None, series: bool) -> Part:
-    if not path.stat().st_size:
-        raise DataError(f"{path}: is empty (0 bytes); write it again")
-    try:
-        table = Csv(path, columns, label=label, times=True, series=series)
-    except UnicodeError as error:
-        raise DataError(f"{path}: cannot be read ({error}); save it as UTF-8 text") from error
-    return Part(str(path), table.features, table.pieces())
-
-
-def _arrow(source: Any, columns: Sequence[str] | None, label: str | None, series: bool, where: str) -> Part:
-    from edgeae_runtime.readers import ArrowTable  # pyarrow takes a while to import
-
-    table = ArrowTable(source, columns, label=label, series=series, where=where)
-    return Part(where, table.features, table.pieces())
-
-
-def _digits(label: str | None) -> Part:
+def _digits(label: str | None) -> OpenTable:
     if label is not None:
         raise DataError("digits: has no columns; its labels are always there")
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     labels = np.array([str(target) for target in digits.target], object)
-    return Part("digits", None, iter([Piece(as_samples(digits.images), None, labels)]))
+    return OpenTable("digits", None, iter([Piece(as_samples(digits.images), None, labels)]))

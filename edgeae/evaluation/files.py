@@ -13,7 +13,7 @@ from edgeae_export.source import RUN_NAME
 from edgeae_runtime import DataError, Input
 from edgeae_runtime.bundle import DEFAULT_RULE, Rule
 from edgeae_runtime.errors import Argument
-from edgeae_runtime.readers import read
+from edgeae_runtime.readers import is_table, read
 
 from ..config import NOISES, NoiseKind
 from ..data.label_codes import of_windows
@@ -108,13 +108,12 @@ def read_samples(
         DataError: a file cannot be read, lacks a column that the model was trained on, or has no window.
     """
     known = None if labels is None else read_labels(labels)
-    is_array = data.suffix in (".npy", ".npz")
-    if is_array and shape.window is not None and (rows := read(data).values).shape[1:] == shape.shape:
+    is_array = shape.window is not None and not is_table(data)
+    if is_array and (rows := read(data).values).shape[1:] == shape.shape:
         return Samples(rows, labels=known, series=True, overlap=_overlap(shape))
-    is_table = data.suffix in (".csv", ".parquet")
     found = load_data(
         str(data),
-        columns=shape.features if is_table else None,
+        columns=shape.features,
         label_column=label_column if shape.window is None or normal is None else None,
         window=shape.window,
         stride=shape.stride or 1,

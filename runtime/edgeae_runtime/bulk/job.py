@@ -1,6 +1,7 @@
 """What a run over many rows is, so that workers and a later run can know it."""
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -10,6 +11,7 @@ import msgspec
 from ..bundle.manifest import Input
 from ..engines.registry import EngineName
 from ..names import Precision
+from ..readers.source import is_standard_input
 
 Command: TypeAlias = Literal["embed", "score"]
 
@@ -39,8 +41,10 @@ class Job:
     run: BulkRun
 
     def record(self, path: Path) -> bytes:
-        """Return bytes that identify this run over this input, as it is now."""
+        """Return bytes that identify this run over this input as it is now; standard input never is again."""
         name = os.fsencode(os.path.abspath(path)).decode(errors="backslashreplace")
         found = path.stat() if os.path.isfile(path) else None  # Path.is_file may raise
         state = (found.st_size, found.st_mtime_ns, found.st_ino) if found else (0, 0, 0)
+        if is_standard_input(path):
+            name, state = str(path), (0, time.time_ns(), os.getpid())
         return msgspec.json.encode((self.run, name, *state))

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import EdgeaeError, EdgeaeWarning, OutputError
 from ..files import check_target, new_folder
+from ..readers.open import stem
 from .job import BulkRun, Job
 from .resume import FOLDER_RECORD, read_run
 from .samples import Progress
@@ -35,7 +36,7 @@ def result_paths(files: Sequence[Path], out: Path, suffix: str) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for file in files:
-        path = out / f"{file.stem}{suffix}"
+        path = out / f"{stem(file)}{suffix}"
         if path in found:
             raise OutputError(
                 f"{path}: would be the result of {found[path]} and of another; rename one, or use two folders"

@@ -12,6 +12,7 @@ from ..bundle.manifest import Input
 from ..engines.base import BATCH_ROWS
 from ..errors import DataError
 from ..readers.open import read_pieces
+from ..readers.source import source_name
 from ..readers.table import Piece
 from ..series.windows import slide
 
@@ -65,19 +66,32 @@ def _joined(parts: list[NumberedSamples]) -> NumberedSamples:
 
 
 def sample_batches(
-    expected: Input, path: Path, progress: Progress | None = None
+    expected: Input,
+    path: Path,
+    progress: Progress | None = None,
+    *,
+    times: list[NDArray[np.datetime64] | None] | None = None,
 ) -> Iterator[NumberedSamples]:
-    """Read a file as samples for a bundle.
+    """Read a file, or standard input, as samples for a bundle.
 
     For a bundle that was trained on windows, a table of readings becomes windows as in training; samples
     of the window's shape are taken as they are.
 
+    Args:
+        expected: what the bundle takes.
+        path: the file, or ``-``.
+        progress: called with the share of it that was read.
+        times: where it is given, the times of the rows are read too and put here, (n,) for each piece.
+
     Raises:
         DataError: the file cannot be read, or has no window.
     """
+    timed = expected.window is not None or times is not None
 
     def read() -> Iterator[Piece]:
-        for piece in read_pieces(path, columns=expected.features, times=expected.window is not None):
+        for piece in read_pieces(path, columns=expected.features, times=timed):
+            if times is not None:
+                times.append(piece.times)
             yield piece
             if progress is not None:
                 progress(piece.read)
@@ -91,12 +105,12 @@ def sample_batches(
             yield np.arange(row, row + len(piece.values)), piece.values
             row += len(piece.values)
         return
-    channels = expected.shape[-1]
+    channels, where = expected.shape[-1], source_name(path)
     if first.values.shape[1] != channels:
         raise DataError(
-            f"{path}: a reading has {first.values.shape[1]} values, the bundle's windows are of {channels}"
+            f"{where}: a reading has {first.values.shape[1]} values, the bundle's windows are of {channels}"
         )
-    for rows, found in slide(pieces, expected.window, expected.stride or 1, path):
+    for rows, found in slide(pieces, expected.window, expected.stride or 1, where):
         for start in range(0, len(found), BATCH_ROWS):  # a view until it is run: make little of it at once
             yield rows[start : start + BATCH_ROWS], found[start : start + BATCH_ROWS]
 
@@ -109,4 +123,4 @@ def apply(samples: NumberedSamples, run: Callable[[np.ndarray], Results], path: 
     except DataError as error:
         if rows[0] == 1:
             raise
-        raise DataError(f"{error} (counted from row {rows[0]:,} of {path})") from error
+        raise DataError(f"{error} (counted from row {rows[0]:,} of {source_name(path)})") from error

@@ -53,9 +53,12 @@ _PARAMS: list[click.Parameter] = [
 
 @click.command(params=[*_PARAMS])
 def embed(**options: Any) -> None:
-    """Compute the embedding of each row of DATA (.csv, .parquet, .npy, .npz or IDX), in raw units.
+    """Compute the embedding of each row of DATA, in raw units.
 
-    DATA may be larger than memory. Where the bundle was trained on windows, each file is a series of
+    DATA is a .csv, .jsonl, .ndjson, .wav, .parquet, .npy, .npz or IDX file, the first four and IDX also as
+    .gz, .xz or .bz2; or - for standard input: a CSV, JSON lines or WAV, which its first bytes decide.
+
+    It may be larger than memory. Where the bundle was trained on windows, each file is a series of
     readings, and a row of the result is a window, with the number of its last reading. Run again after an
     interruption, it goes on where it was; of several DATA it skips those that are done.
 
@@ -64,6 +67,7 @@ def embed(**options: Any) -> None:
       edgeae embed fashion.edgeae t10k-images-idx3-ubyte.gz -o codes.npy
       edgeae embed pump.edgeae readings.csv --precision float32 > codes.jsonl
       edgeae embed pump.edgeae lake/*.parquet -o codes --format parquet
+      edgeae embed motor.edgeae motor.wav -o codes.npy
     """
     _run("embed", **options)
 
@@ -74,14 +78,18 @@ def score(**options: Any) -> None:
 
     A .npy result holds the errors alone; the others also hold the threshold and the verdict.
 
-    DATA may be larger than memory. Where the bundle was trained on windows, each file is a series of
+    DATA is a .csv, .jsonl, .ndjson, .wav, .parquet, .npy, .npz or IDX file, the first four and IDX also as
+    .gz, .xz or .bz2; or - for standard input: a CSV, JSON lines or WAV, which its first bytes decide.
+
+    It may be larger than memory. Where the bundle was trained on windows, each file is a series of
     readings, and a row of the result is a window, with the number of its last reading. Run again after an
     interruption, it goes on where it was; of several DATA it skips those that are done.
 
     \b
     Examples:
       edgeae score pump.edgeae readings.csv
-      edgeae score pump.edgeae readings.csv -o errors.csv
+      edgeae score pump.edgeae log.csv.gz -o errors.csv
+      ssh pump cat log.jsonl | edgeae score pump.edgeae -
       edgeae score pump.edgeae lake/*.parquet -o errors --format parquet
       edgeae score pump.edgeae lake/*.parquet -o errors --engine ray
     """
@@ -103,10 +111,16 @@ def _run(
     from ..bulk.results import check_not_input, check_output
     from ..bulk.resume import is_done
     from ..bulk.work import plan, results
+    from ..readers.source import is_standard_input
 
     folder = len(data) > 1 or suffix is not None
     if folder and out is None:
         raise click.UsageError("several DATA, or --format, need --out FOLDER")
+    if any(map(is_standard_input, data)) and (folder or engine == "ray"):
+        raise click.UsageError(
+            "DATA - is standard input, which goes alone, into one file and not to a cluster; leave out "
+            "--format and --engine ray, or name files"
+        )
     if not folder:
         check_output(out)
     ending = f".{suffix or 'csv'}" if folder else ".jsonl" if out is None else out.suffix

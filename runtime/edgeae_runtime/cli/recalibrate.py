@@ -1,16 +1,14 @@
 """The command ``recalibrate``."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import Any, get_args
 
 import click
 
 from ..engines.registry import EngineName
 from ..errors import DataError
 from ..names import PRECISIONS, PrecisionName
-
-if TYPE_CHECKING:
-    from ..bundle.manifest import Input
 
 
 @click.command()
@@ -58,12 +56,14 @@ def recalibrate(
     """Set a new threshold from DATA, readings of normal operation on this very device.
 
     It is kept beside the bundle in BUNDLE.threshold.json, for the artifact in use, and `edgeae watch` uses
-    it as long as the bundle is the same. The bundle itself is left as it is.
+    it as long as the bundle is the same. The bundle itself is left as it is. DATA is a file as for `edgeae
+    score`, or - for standard input.
 
     \b
     Examples:
       edgeae recalibrate pump.edgeae yesterday.csv
       edgeae recalibrate pump.edgeae readings.csv --last 90 --quantile 0.999
+      mosquitto_sub -t pump/readings -W 3600 | edgeae recalibrate pump.edgeae -
       edgeae recalibrate pump.edgeae --reset
     """
     import msgspec
@@ -73,6 +73,7 @@ def recalibrate(
     from ..bulk.samples import sample_batches
     from ..bundle.recalibration import threshold_path, write_threshold
     from ..bundle.thresholds import new_threshold
+    from ..readers.source import source_name
 
     if reset == (data is not None):
         raise click.UsageError("give either DATA or --reset")
@@ -84,13 +85,16 @@ def recalibrate(
     autoencoder = load(bundle, engine=engine, precision=precision)
     artifact = autoencoder.artifact
     wanted = autoencoder.manifest.input
-    first = 0 if last is None else _first_row(wanted, data, last) + (wanted.window or 1) - 1
-    scored = [(np.asarray(rows), autoencoder.score(found)) for rows, found in sample_batches(wanted, data)]
+    where = source_name(data)
+    times: list[Any] | None = None if last is None else []
+    batches = sample_batches(wanted, data, times=times)
+    scored = [(np.asarray(rows), autoencoder.score(found)) for rows, found in batches]
     rows, errors = map(np.concatenate, zip(*scored, strict=True))
+    first = 0 if last is None else _first_row(times or [], where, last) + (wanted.window or 1) - 1
     rows, errors = rows[rows >= first], errors[rows >= first]
     if len(lost := rows[np.isinf(errors)]):
         raise DataError(
-            f"{data}: {len(lost):,} of {len(rows):,} errors are infinite, the first at row {lost[0]:,}: "
+            f"{where}: {len(lost):,} of {len(rows):,} errors are infinite, the first at row {lost[0]:,}: "
             "readings so far from the training data are not normal operation; leave them out"
         )
     threshold = new_threshold(errors, quantile=quantile)
@@ -104,15 +108,11 @@ def recalibrate(
     click.echo(f"kept in {path}")
 
 
-def _first_row(expected: "Input", data: Path, minutes: float) -> int:
-    """Return the number of the first row that is of the last minutes."""
+def _first_row(found: Sequence[Any], where: str, minutes: float) -> int:
+    """Return the number of the first row that is of the last minutes; ``found`` are the times, in pieces."""
     import numpy as np
 
-    from ..readers.open import read_pieces
-
-    found = [piece.times for piece in read_pieces(data, columns=expected.features, times=True)]
-    known = [times for times in found if times is not None]
-    if len(known) < len(found):
-        raise DataError(f"{data}: has no column of times, which --last needs; give the readings alone")
-    times = np.concatenate(known)
+    if any(times is None for times in found):
+        raise DataError(f"{where}: has no column of times, which --last needs; give the readings alone")
+    times = np.concatenate(found)
     return int(np.argmax(times > times.max() - np.timedelta64(round(minutes * 60e6), "us"))) + 1

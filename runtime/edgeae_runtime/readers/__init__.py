@@ -1,25 +1,36 @@
-"""Files of samples, a module for each format."""
+"""Files of samples: one door, a module for each format."""
 
 from typing import TYPE_CHECKING
 
 from ..lazy import attributes
 
 if TYPE_CHECKING:
-    from .arrow import ArrowTable
-    from .csv import Csv
-    from .open import read, read_pieces
-    from .table import PIECE_VALUES, Piece
+    from .open import is_table, known_names, open_table, read, read_labels, read_pieces
+    from .table import PIECE_VALUES, OpenTable, Piece
 
-__all__ = ["PIECE_VALUES", "ArrowTable", "Csv", "Piece", "read", "read_pieces"]
+__all__ = [
+    "PIECE_VALUES",
+    "OpenTable",
+    "Piece",
+    "is_table",
+    "known_names",
+    "open_table",
+    "read",
+    "read_labels",
+    "read_pieces",
+]
 
 __getattr__ = attributes(
     __name__,
     {
-        "ArrowTable": "arrow",
-        "Csv": "csv",
+        "OpenTable": "table",
         "PIECE_VALUES": "table",
         "Piece": "table",
+        "is_table": "open",
+        "known_names": "open",
+        "open_table": "open",
         "read": "open",
+        "read_labels": "open",
         "read_pieces": "open",
     },
 )

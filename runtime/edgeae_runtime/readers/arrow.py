@@ -3,7 +3,7 @@
 The one module that needs pyarrow (the extra ``parquet``) to be imported.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,33 @@ from numpy.typing import NDArray
 
 from ..arrays import not_finite
 from ..errors import DataError
-from .table import LEAST_PIECE_ROWS, PIECE_VALUES, Piece, choose, column_roles
-from .times import is_time, parse_times
+from .source import Source
+from .table import EMPTY, LEAST_PIECE_ROWS, PIECE_VALUES, OpenTable, Piece, Wanted, choose, column_roles
+from .times import is_time, parse_times, time_fault
 
 
-class ArrowTable:
-    """A table with known roles of its columns, and whose rows come in pieces."""
+def read(source: Source, wanted: Wanted) -> OpenTable:
+    """Open a Parquet file.
 
-    def __init__(
-        self, source: Any, columns: Sequence[str] | None, *, label: str | None, series: bool, where: str
-    ) -> None:
-        """Read the schema of a Parquet file, an Arrow table, or what exports one; see `Csv`."""
+    Raises:
+        DataError: it is none, or as for `read_memory`.
+    """
+    return _ArrowTable(source.path, wanted, source.where).opened()
+
+
+def read_memory(table: Any, wanted: Wanted, where: str) -> OpenTable:
+    """Open an Arrow table, or what exports one.
+
+    Raises:
+        DataError: no rows, a column that is missing, named twice, or holds text.
+    """
+    return _ArrowTable(table, wanted, where).opened()
+
+
+class _ArrowTable:
+    """A table with known roles of its columns."""
+
+    def __init__(self, source: Any, wanted: Wanted, where: str) -> None:
         self._where = where
         try:
             # buffered ahead, as is the default, the whole file would be in memory
@@ -43,25 +59,26 @@ class ArrowTable:
         # an index of pandas that is no time is a number of the row, not a feature
         index = (schema.pandas_metadata or {}).get("index_columns", ())
         header = [f.name for f in schema if f.name not in index or pa.types.is_temporal(f.type)]
-        features = choose(where, header, columns, label)
-        kinds = {name: self._kind(name, schema.field(name).type) for name in header if name != label}
-        self.label = label
-        self.features, self.time = column_roles(where, features, kinds, series=series)
+        features, self._label = choose(where, header, wanted)
+        kinds = {name: self._kind(name, schema.field(name).type) for name in header if name != self._label}
+        self._features, self._time = column_roles(where, features, kinds, wanted)
 
-    def pieces(self) -> Iterator[Piece]:
-        """Yield the rows in order; a `DataError` names the first row that is wrong."""
-        names = [*self.features, *(name for name in (self.time, self.label) if name is not None)]
+    def opened(self) -> OpenTable:
+        return OpenTable(self._where, self._features, self._pieces())
+
+    def _pieces(self) -> Iterator[Piece]:
+        names = [*self._features, *(name for name in (self._time, self._label) if name is not None)]
         row = 1
         for batch in self._batches(names):
             columns = {name: self._filled(batch.column(name), name, row) for name in names}
-            values = np.empty((len(batch), len(self.features)), np.float32)
-            for place, name in enumerate(self.features):
+            values = np.empty((len(batch), len(self._features)), np.float32)
+            for place, name in enumerate(self._features):
                 values[:, place] = self._numbers(columns[name], name, row)
             times = labels = None
-            if self.time is not None:
-                times = self._times(columns[self.time], row)
-            if self.label is not None:
-                labels = np.array([str(value) for value in columns[self.label].to_pylist()], object)
+            if self._time is not None:
+                times = self._times(columns[self._time], row)
+            if self._label is not None:
+                labels = np.array([str(value) for value in columns[self._label].to_pylist()], object)
             row += len(batch)
             yield Piece(values, times, labels, (row - 1) / self._rows)
 
@@ -93,9 +110,7 @@ class ArrowTable:
     def _filled(self, column: Any, name: str, row: int) -> Any:
         if column.null_count:
             place = pc.index(pc.is_null(column), True).as_py()
-            raise DataError(
-                f"{self._where}: row {row + place}, column {name!r} is empty; remove or repair the row"
-            )
+            raise DataError(f"{self._where}: row {row + place}, column {name!r}{EMPTY}")
         return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
     def _numbers(self, column: Any, name: str, row: int) -> NDArray[np.float32]:
@@ -121,7 +136,5 @@ class ArrowTable:
             return parse_times(texts)
         except ValueError:
             place, text = next((i, text) for i, text in enumerate(texts) if not is_time(text))
-            raise DataError(
-                f"{self._where}: row {row + place}, column {self.time!r}: {text[:80]!r} is not a date, as "
-                "others of the column are; remove or repair the row, or leave the column out"
-            ) from None
+            where = f"{self._where}: row {row + place}, column {self._time!r}"
+            raise DataError(f"{where}{time_fault(text)}") from None

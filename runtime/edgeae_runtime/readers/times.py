@@ -43,6 +43,14 @@ def is_time(cell: str) -> bool:
     return True
 
 
+def time_fault(cell: str) -> str | None:
+    """Return what is wrong with a cell of a column of times, behind its column."""
+    if is_time(cell):
+        return None
+    found = f": {cell[:80]!r} is not a date, as others of the column are" if cell.strip() else " is empty"
+    return f"{found}; remove or repair the row, or leave the column out"
+
+
 def _as_iso(cell: str) -> str:
     if match := _ISO_LIKE.fullmatch(cell):
         year, _, month, day, clock = match.groups()

@@ -53,7 +53,7 @@ def test_a_unit_is_of_whole_batches_or_a_few_rows_and_of_bounded_memory(size) ->
 
 @pytest.mark.parametrize("pieces", [7, 1000, 100_000])
 def test_however_a_file_is_read_it_is_cut_at_the_same_rows(many, monkeypatch, pieces) -> None:
-    monkeypatch.setattr("edgeae_runtime.readers.open.MOST_AT_ONCE", 0)
+    monkeypatch.setattr("edgeae_runtime.readers.npy.MOST_AT_ONCE", 0)
     monkeypatch.setattr("edgeae_runtime.readers.npy.PIECE_VALUES", 6 * pieces)
     shares: list[float] = []
     units = list(sample_units(Input(shape=(6,)), many, shares.append))

@@ -361,8 +361,8 @@ def test_a_file_that_is_not_there_a_folder_and_an_unknown_kind(tmp_path: Path) -
         read(tmp_path)
     assert str(caught.value) == f"{tmp_path}: is a folder; name a file"
     assert message("pump.txt", b"1 2") == (
-        "pump.txt: unknown kind of file, expected .csv, .parquet, .npy, .npz or IDX (named …-ubyte, ….idx or "
-        "…-idx3-…, plain or .gz); convert or rename it"
+        "pump.txt: unknown kind of file, expected .csv, .jsonl, .ndjson, .wav, .parquet, .npy, .npz, "
+        "…-ubyte, .idx or …-idx[0-9]-…; convert or rename it"
     )
 
 
@@ -551,7 +551,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("csv", "npy"):
         monkeypatch.setattr(f"edgeae_runtime.readers.{module}.PIECE_VALUES", 30)
     monkeypatch.setattr("edgeae_runtime.readers.csv.LEAST_PIECE_ROWS", 10)
-    monkeypatch.setattr("edgeae_runtime.readers.open.MOST_AT_ONCE", 100)
+    monkeypatch.setattr("edgeae_runtime.readers.npy.MOST_AT_ONCE", 100)
 
 
 @pytest.mark.usefixtures("small_pieces")

@@ -373,7 +373,7 @@ def invoke(*arguments):
         (["--stride", "2"], "--stride is that of windows; pass --window too"),
         (["--normal", "ok"], "--normal is one of the labels; pass --label-column too"),
         (["--columns", "heat"], "pump.npy: has no columns to choose from; leave out --columns"),
-        (["--label-column", "x"], "has no column 'x'; labels are a column of a .csv, .parquet or table"),
+        (["--label-column", "x"], "has no column 'x'; labels are a column of a table"),
     ],
 )
 def test_options_that_do_not_go_together_are_told(tmp_path, monkeypatch, options, told):

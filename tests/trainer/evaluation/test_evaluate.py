@@ -564,6 +564,8 @@ def test_what_is_neither_run_nor_bundle_is_refused(tmp_path):
         ("l.csv", b"state\r\nok\r\nhot\r\n", ["ok", "hot"]),
         ("l.json", b"[0, 1, 1]", [0, 1, 1]),
         ("l.json", b'["a", "b"]', ["a", "b"]),
+        ("l.csv.gz", gzip.compress(b"state\nok\nhot\n"), ["ok", "hot"]),
+        ("l.jsonl", b'{"y": 1}\n{"y": 0}\n', [1, 0]),
         ("labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x03\x09\0\x02", [9, 0, 2]),
         ("labels-idx1-ubyte.gz", gzip.compress(b"\0\0\x08\x01\0\0\0\x02\x07\x08", mtime=0), [7, 8]),
     ],
@@ -590,16 +592,24 @@ def test_periods_are_read_from_json(tmp_path):
     ("name", "content", "message"),
     [
         ("l.csv", b"a,b\n1,2\n", "has 2 columns, expected one, of labels"),
-        ("l.csv", b"a\n1\n \n", "row 2 does not hold one label"),
-        ("l.csv", b"a\n", "row 1 does not hold one label"),
+        ("l.csv", b"a\n1\n \n", "row 2 (line 3), column 'a' is empty"),
+        ("l.csv", b"a\n", "has no rows"),
+        ("l.jsonl", b'{"a": 1, "b": 2}\n', "has 2 columns, expected one, of labels"),
+        ("l.jsonl", b'{"a": 1}\n{"a": null}\n', "row 2 (line 2), column 'a' is empty"),
+        ("l.jsonl", b"[1]\n", "holds no labels"),
         ("l.csv", b"\xff\xfe", "cannot be read"),
         ("l.json", b"{}", "expected a list of labels, or of periods"),
         ("l.json", b"[", "cannot be read as JSON"),
         ("l.json", b'[["2014", "2013"]]', "each with its start first"),
         ("l.json", b'[["x", "y"]]', "expected a list of labels, or of periods"),
-        ("l.bin", b"abc", "does not hold labels; expected a .csv, .npy"),
+        ("l.bin", b"abc", "unknown kind of file, expected .csv, "),
         ("l-idx1-ubyte.gz", b"\x1f\x8babc", "cannot be read"),
-        ("l-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x09\x09", "does not hold labels"),
+        (
+            "l-idx1-ubyte",
+            b"\0\0\x08\x01\0\0\0\x09\x09",
+            "cannot be read (EOFError: 8 of 9 bytes are missing)",
+        ),
+        ("l-idx2-ubyte", b"\0\0\x08\x02\0\0\0\x01\0\0\0\x01\x09", "holds no labels"),
     ],
 )
 def test_a_file_that_holds_no_labels_is_told_in_one_line(tmp_path, name, content, message):
@@ -611,6 +621,9 @@ def test_a_file_that_holds_no_labels_is_told_in_one_line(tmp_path, name, content
 
 
 def test_labels_of_two_dimensions_and_missing_files_are_refused(tmp_path):
+    np.save(tmp_path / "l.npy", np.array([0, np.nan]))
+    with pytest.raises(DataError, match="row 2 holds nan; every value must be finite"):
+        read_labels(tmp_path / "l.npy")
     np.save(tmp_path / "l.npy", np.zeros((3, 2)))
     with pytest.raises(DataError, match=r"has shape \(3, 2\), expected one label a row"):
         read_labels(tmp_path / "l.npy")
