@@ -25,7 +25,7 @@ from .table import (
     column_roles,
     number_fault,
 )
-from .text import MAX_PASSAGE_BYTES, Lines, PassageTooLong
+from .text import Lines, PassageTooLong
 from .times import is_time, parse_times, time_fault
 
 _TIME_WIDTH = 48
@@ -90,11 +90,11 @@ class _Csv:
                 if not len(table):
                     return
                 piece = self._piece(table, numbers)
-            except PassageTooLong:  # of many rows, or of one whose quote never ends
+            except PassageTooLong as error:  # of many rows, or of one whose quote never ends
                 if most == 1:
                     raise DataError(
-                        f"{self._where}: row {row} (line {self._lines.marked + 1}) has more than "
-                        f"{MAX_PASSAGE_BYTES / 1e6:.0f} MB; close its quote, or leave such text out"
+                        f"{self._where}: row {row} (line {self._lines.marked + 1}) has {error}; close its "
+                        "quote, or leave such text out"
                     ) from None
                 most = max(1, most // _FEWER)
                 self._lines.rewind()

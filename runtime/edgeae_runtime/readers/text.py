@@ -89,7 +89,7 @@ class Lines:
             if self._source.once:
                 self._kept.append(block)
             if self._bytes and self._bytes.count - self._before > MAX_PASSAGE_BYTES:
-                raise PassageTooLong
+                raise PassageTooLong(f"more than {MAX_PASSAGE_BYTES / 1e6:.3g} MB")
             self._given += len(block)
             self._block = iter(block)
             yield self._block

@@ -94,6 +94,8 @@ def _samples(file: IO[bytes], header: _Header, where: str) -> Iterator[NDArray[A
             if size is not None:
                 raise EOFError(f"{size - found} of {size} bytes are missing")
             break
+    while file.read(_SKIPPED_BYTES):  # the end has the checksum of what was compressed
+        pass
     if found < header.frame:
         raise DataError(f"{where}: has no samples; record it again")
 
