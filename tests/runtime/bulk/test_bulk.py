@@ -1,7 +1,10 @@
 """Many rows and many files: the same bytes however they are run, and after a kill -9 at any moment."""
 
 import errno
+import gzip
 import importlib.metadata
+import json
+import lzma
 import multiprocessing
 import os
 import random
@@ -14,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import click.testing
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,7 +28,8 @@ from edgeae_runtime.bulk import resume
 from edgeae_runtime.bulk.results import encode
 from edgeae_runtime.bulk.resume import read_run, resumable
 from edgeae_runtime.bulk.samples import sample_units, unit_rows
-from edgeae_runtime.bulk.work import in_order
+from edgeae_runtime.bulk.work import in_order, plan
+from edgeae_runtime.cli.main import main
 from edgeae_runtime.engines.base import BATCH_ROWS
 from edgeae_runtime.names import RESULT_SUFFIXES
 
@@ -101,13 +106,18 @@ def test_threads_change_no_byte(tiny, many, engine, run, tmp_path, suffix) -> No
     assert (tmp_path / f"1{suffix}").read_bytes() == (tmp_path / f"3{suffix}").read_bytes()
 
 
-def test_csv_parquet_and_npy_of_the_same_readings_give_the_same(tiny, rows, run, tmp_path) -> None:
+def test_the_same_readings_give_the_same_in_every_format(tiny, rows, run, tmp_path) -> None:
     np.save(tmp_path / "x.npy", rows)
     names = COLUMNS[::-1]
     pq.write_table(pa.table(dict(zip(names, rows.T[::-1], strict=True))), tmp_path / "x.parquet", 300)
     lines = [",".join(map(repr, row)) for row in rows[:, ::-1].tolist()]
-    (tmp_path / "x.csv").write_text("\n".join([",".join(names), *lines, ""]))
-    found = {run("embed", tiny, tmp_path / f"x.{kind}").stdout for kind in ("npy", "csv", "parquet")}
+    text = "\n".join([",".join(names), *lines, ""]).encode()
+    (tmp_path / "x.csv").write_bytes(text)
+    (tmp_path / "x.csv.xz").write_bytes(lzma.compress(text))
+    objects = [dict(zip(names, row, strict=True)) for row in rows[:, ::-1].tolist()]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, objects)))
+    kinds = ("npy", "csv", "parquet", "csv.xz", "jsonl")
+    found = {run("embed", tiny, tmp_path / f"x.{kind}").stdout for kind in kinds}
     assert len(found) == 1
     assert found.pop().count("\n") == len(rows)
 
@@ -167,6 +177,62 @@ def test_parquet_without_pyarrow_is_told(tiny, tmp_path, monkeypatch, refused) -
         told = refused("score", tiny, *words)
         assert told.startswith("pyarrow is not installed here (")
         assert told.endswith("; pip install 'edgeae-runtime[parquet]'")
+
+
+# --- standard input ------------------------------------------------------------------------------
+
+
+def piped(content: bytes, *arguments: object) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(main, [str(argument) for argument in arguments], input=content)
+
+
+@pytest.fixture(scope="module")
+def text(many) -> bytes:
+    """The 70,000 readings as a CSV."""
+    lines = [",".join(map(repr, row)) for row in np.load(many).tolist()]
+    return "\n".join([",".join(COLUMNS), *lines, ""]).encode()
+
+
+def test_what_is_piped_in_gives_the_bytes_that_its_file_gives(tiny, many, text, run, tmp_path) -> None:
+    run("score", tiny, many, "-o", tmp_path / "file.csv")
+    expected = (tmp_path / "file.csv").read_bytes()
+    for content in (text, gzip.compress(text, 1)):
+        done = piped(content, "score", tiny, "-", "-o", tmp_path / "piped.csv")
+        assert (done.exit_code, done.output) == (0, "")
+        assert (tmp_path / "piped.csv").read_bytes() == expected
+    lines = piped(text[: text.index(b"\n", 999) + 1], "embed", tiny, "-").stdout.splitlines()
+    assert lines == run("embed", tiny, many).stdout.splitlines()[: len(lines)] and len(lines) > 5
+
+
+def test_standard_input_is_another_each_time_so_nothing_of_it_goes_on(tiny) -> None:
+    job = plan("score", tiny, "auto", "auto", None, ".csv")
+    assert job.record(Path("-")) != job.record(Path("-"))
+    assert job.record(Path("x")) == job.record(Path("x"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-", "x.csv", "-o", "out"],
+        ["-", "-", "-o", "out"],
+        ["-", "-o", "out", "--format", "csv"],
+        ["-", "--engine", "ray"],
+    ],
+)
+def test_standard_input_goes_alone_and_stays_here(tiny, words) -> None:
+    done = piped(b"a\n1\n", "score", tiny, *words)
+    assert done.exit_code == 2
+    assert "Error: DATA - is standard input, which goes alone" in " ".join(done.stderr.split())
+
+
+def test_a_fault_in_standard_input_is_told_in_one_line_and_leaves_nothing(tiny, text, tmp_path) -> None:
+    bad = text + b"1,2,3,4,5,hot\n"
+    done = piped(bad, "score", tiny, "-", "-o", tmp_path / "out.csv")
+    assert done.exit_code == 1 and not list(tmp_path.iterdir())
+    assert done.stderr == (
+        "Error: standard input: row 70001 (line 70002), column 'speed': 'hot' is not a number; remove or "
+        "repair the row\n"
+    )
 
 
 # --- a folder of results -------------------------------------------------------------------------
@@ -230,8 +296,9 @@ def test_a_folder_of_another_run_or_of_something_else_is_refused(tiny, files, ru
     assert found.startswith(f"{tmp_path}/in: is a folder without .edgeae.json")
     found = refused("score", tiny, *files, "-o", files[0])
     assert found == f"{files[0]}: is a file; the results of several files need a folder"
-    found = refused("score", tiny, files[0], tmp_path / "0.csv", "-o", tmp_path / "two")
-    assert found.startswith(f"{tmp_path}/two/0.csv: would be the result of {files[0]} and of another; ")
+    for name in ("0.csv", "0.csv.gz"):
+        found = refused("score", tiny, files[0], tmp_path / name, "-o", tmp_path / "two")
+        assert found.startswith(f"{tmp_path}/two/0.csv: would be the result of {files[0]} and of another; ")
     (tmp_path / "out" / ".edgeae.json").write_text("{}")
     found = refused("score", tiny, *files, "-o", tmp_path / "out")
     assert found == f"{tmp_path}/out: its .edgeae.json cannot be read; choose another folder"

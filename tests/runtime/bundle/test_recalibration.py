@@ -2,11 +2,13 @@ import hashlib
 import json
 from datetime import datetime, timedelta
 
+import click.testing
 import numpy as np
 import pytest
 
 import edgeae_runtime
 from edgeae_runtime import BundleError, DataError, new_threshold, read_threshold, write_threshold
+from edgeae_runtime.cli.main import main
 from edgeae_runtime.errors import EdgeaeWarning
 
 ARTIFACT = "scorer.float32.onnx"
@@ -180,6 +182,14 @@ def test_the_last_minutes_alone_may_count(bundle, readings, rows, run) -> None:
     ae = edgeae_runtime.load(bundle.path, engine="onnxruntime", precision="float32")
     assert json.loads(text)["rows"] == 50
     assert json.loads(text)["value"] == pytest.approx(np.quantile(ae.score(rows[-50:]), 0.99), rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [[], ["--last", "50"]])
+def test_readings_may_be_piped_in(bundle, readings, run, options) -> None:
+    expected = run("recalibrate", bundle.path, readings, "--json", *options, *CHOICE).stdout
+    words = ["recalibrate", str(bundle.path), "-", "--json", *options, *CHOICE]
+    done = click.testing.CliRunner().invoke(main, words, input=readings.read_bytes())
+    assert (done.exit_code, done.stdout) == (0, expected)
 
 
 def test_of_a_series_whole_windows_of_the_last_minutes_count(bundle, readings, run) -> None:

@@ -1,3 +1,11 @@
+import gzip
+import io
+import json
+import re
+import sys
+import wave
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -31,6 +39,18 @@ def as_csv(folder):
     return folder / "pump.csv"
 
 
+def as_packed_csv(folder):
+    (folder / "pump.csv.gz").write_bytes(gzip.compress(CSV.encode()))
+    return folder / "pump.csv.gz"
+
+
+def as_json_lines(folder):
+    rows = zip(WHEN.astype(str).tolist(), SPEED, HEAT, STATE, strict=True)
+    lines = [json.dumps(dict(zip(["when", "speed", "heat", "state"], row, strict=True))) for row in rows]
+    (folder / "pump.jsonl").write_text("\n".join(lines))
+    return folder / "pump.jsonl"
+
+
 def as_arrow(folder, when=WHEN):
     return pa.table({"when": when, "speed": SPEED, "heat": HEAT, "state": STATE})
 
@@ -53,7 +73,16 @@ def as_indexed_frame(folder):
     return as_frame(folder).set_index("when")
 
 
-SOURCES = [as_csv, as_parquet, as_arrow, as_text_of_dates, as_frame, as_indexed_frame]
+SOURCES = [
+    as_csv,
+    as_packed_csv,
+    as_json_lines,
+    as_parquet,
+    as_arrow,
+    as_text_of_dates,
+    as_frame,
+    as_indexed_frame,
+]
 
 
 @pytest.mark.parametrize("make", SOURCES)
@@ -207,6 +236,38 @@ def test_several_files_are_read_by_the_columns_of_the_first(tmp_path):
         load_data([tmp_path / "a.csv", tmp_path / "c.csv"])
 
 
+def record(path, samples, rate=1000):
+    with wave.open(str(path), "wb") as writer:
+        writer.setparams((samples.shape[1], 2, rate, 0, "NONE", ""))
+        writer.writeframes(samples.astype("<i2").tobytes())
+    return path
+
+
+def test_windows_of_recordings_stay_within_them_and_are_in_order_of_time(tmp_path):
+    samples = np.arange(40).reshape(20, 2)
+    record(tmp_path / "a.wav", samples)
+    record(tmp_path / "b.WAV", -samples)
+    data = load_data(tmp_path, window=8, stride=4)
+    assert data.features == ("left", "right")
+    expected = [sign * samples[start : start + 8] for sign in (1, -1) for start in (0, 4, 8, 12)]
+    np.testing.assert_array_equal(data.values, np.float32(expected) / 2**15)
+    assert data.segments == ((range(0, 13, 4),), (range(0, 13, 4),))
+    assert data.timestamps[:4].astype(np.int64).tolist() == [7000, 11_000, 15_000, 19_000]
+    assert load_data(tmp_path / "a.wav", columns=["right"]).values.shape == (20, 1)
+
+
+def test_a_folder_may_hold_tables_of_all_kinds_and_what_is_piped_in_is_read_once(tmp_path, monkeypatch):
+    for name, make in {"a": as_csv, "b": as_packed_csv, "c": as_json_lines, "d": as_parquet}.items():
+        (tmp_path / name).mkdir()
+        made = make(tmp_path / name)
+        (tmp_path / f"{name}{''.join(Path(made).suffixes)}").write_bytes(Path(made).read_bytes())
+    data = load_data(tmp_path, label_column="state")
+    np.testing.assert_array_equal(data.values, np.tile(np.column_stack([SPEED, HEAT]), (4, 1)))
+    assert data.labels.tolist() == STATE * 4
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(CSV.encode())))
+    np.testing.assert_array_equal(load_data("-", label_column="state").values, data.values[:4])
+
+
 def test_files_of_two_kinds_are_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((2, 3), np.float32))
     np.save(tmp_path / "b.npy", np.ones((2, 4), np.float32))
@@ -276,7 +337,10 @@ def test_a_picture_cut_short_is_told(tmp_path):
 
 
 def test_a_folder_of_nothing_or_of_everything_is_told(tmp_path):
-    with pytest.raises(DataError, match=f"^{tmp_path}: a folder with neither tables nor pictures, expected"):
+    told = (
+        ": a folder with neither tables nor pictures, expected .csv, .jsonl, .ndjson, .wav or .parquet files"
+    )
+    with pytest.raises(DataError, match=f"^{tmp_path}{re.escape(told)}"):
         load_data(tmp_path)
     pictures(tmp_path)
     (tmp_path / "a.csv").write_text("x\n1\n")
