@@ -20,10 +20,10 @@ def _label_options(command: F) -> F:
             click.option(
                 "--labels",
                 type=click.Path(path_type=Path),
-                help="A label for each row: .csv of one column, .npy, .npz, IDX; or .json with the periods "
-                "[[start, end], ...] in which a series was abnormal.",
+                help="A label for each row: a table of one column, .npy, .npz, IDX; or .json with the "
+                "periods [[start, end], ...] in which a series was abnormal.",
             ),
-            click.option("--label-column", metavar="NAME", help="Column of a .csv DATA with the labels."),
+            click.option("--label-column", metavar="NAME", help="Column of DATA, a table, with the labels."),
             click.option(
                 "--normal",
                 metavar="LABEL",

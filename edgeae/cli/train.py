@@ -34,8 +34,9 @@ def train(
 ) -> None:
     """Train an autoencoder on the normal samples in DATA.
 
-    DATA is one or more .csv (with a header), .parquet, .npy, .npz or IDX files, a folder of tables or of
-    pictures (.png, .jpg), or `digits`, which scikit-learn ships. Values are in raw units: scaling is fitted
+    DATA is one or more .csv (with a header), .jsonl, .ndjson, .wav, .parquet, .npy, .npz or IDX files, the
+    first four and IDX also as .gz, .xz or .bz2; - for standard input; a folder of tables or of pictures
+    (.png, .jpg); or `digits`, which scikit-learn ships. Values are in raw units: scaling is fitted
     here and belongs to the model. Dates are no features; with --window they say where a series has gaps.
 
     \b
@@ -46,7 +47,8 @@ def train(
       edgeae train pump.csv --out pump.run --objective denoising --noise 0.2
       edgeae train pump.csv --out pump.run --resume
       edgeae train pump.csv --out pump.run --columns temp,volt --label-column state --normal ok
-      edgeae train week1.csv week2.csv --out pump.run --window 60
+      edgeae train week1.csv.gz week2.csv.gz --out pump.run --window 60
+      edgeae train motor.wav --out motor.run --window 256 --stride 128
       edgeae train pump.csv --out pump.run --config settings.toml --epochs 100
     """
     from edgeae_export.quiet import import_tensorflow

@@ -27,10 +27,10 @@ def load_data(
     Of a table, numbers are features, and a column of dates or times is the time of the row.
 
     Args:
-        source: a ``.csv``, ``.parquet``, ``.npy``, ``.npz`` or IDX file; several of them; a folder of
-            tables, or of pictures (``.png``, ``.jpg``); an array (n, …); an Arrow table, a pandas
-            DataFrame, or another table that exports itself as Arrow; or ``digits``: scikit-learn's
-            1,797 images of 8x8.
+        source: a file (CSV, JSON lines, WAV, Parquet, NumPy or IDX; see docs/data.md), or ``-`` for standard
+            input; several files; a folder of tables, or of pictures (``.png``, ``.jpg``); an array (n, …);
+            an Arrow table, a pandas DataFrame, or another table that exports itself as Arrow; or
+            ``digits``: scikit-learn's 1,797 images of 8x8.
         columns: the features of a table by name, else all columns of numbers; other sources are read whole.
         label_column: the column of a table that holds the labels.
         normal: keep only the rows with this label; for windows, those in which all readings have it.

@@ -242,7 +242,7 @@ def bad(here, table):
             return "bad.csv", "bad.csv: is empty (0 bytes)"
         if kind == "unknown":
             (here / "bad.xlsx").write_bytes(b"PK")
-            return "bad.xlsx", "bad.xlsx: unknown kind of file, expected .csv, .parquet, .npy, .npz or IDX"
+            return "bad.xlsx", "bad.xlsx: unknown kind of file, expected .csv, "
         if kind == "header only":
             cells, told = [], "bad.csv: has no rows"
         elif kind == "text":

@@ -89,7 +89,7 @@ class Lines:
             if self._source.once:
                 self._kept.append(block)
             if self._bytes and self._bytes.count - self._before > MAX_PASSAGE_BYTES:
-                raise PassageTooLong(f"more than {MAX_PASSAGE_BYTES / 1e6:.3g} MB")
+                raise PassageTooLong(f"more than {MAX_PASSAGE_BYTES / 2**20:.3g} MiB")
             self._given += len(block)
             self._block = iter(block)
             yield self._block
@@ -112,7 +112,7 @@ class _BoundedLines(io.BufferedIOBase):
         self._of_line = len(found) - end - 1 if end >= 0 else self._of_line + len(found)
         if self._of_line > MAX_LINE_BYTES:
             raise DataError(
-                f"{self._where}: holds a line of more than {MAX_LINE_BYTES / 1e6:.0f} MB; put each row on a "
+                f"{self._where}: holds a line of more than {MAX_LINE_BYTES / 2**20:.3g} MiB; put each row on a "
                 "line of its own"
             )
         self.count += len(found)

@@ -533,7 +533,7 @@ def test_a_compressed_line_without_end_is_refused_before_memory_is_full(name: st
     told = message(name, content + packer.flush())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert told == "holds a line of more than 17 MB; put each row on a line of its own"
+    assert told == "holds a line of more than 16 MiB; put each row on a line of its own"
     assert peak < 100e6
 
 
@@ -579,7 +579,7 @@ def test_text_that_nobody_reads_makes_pieces_smaller(piped: bool, monkeypatch: p
 def test_a_quote_that_never_ends_is_named_before_memory_is_full() -> None:
     content = "a\n" + "1\n" * 300 + '"2\n' + "3\n" * 100_000
     told = message("pump.csv.gz", gzip.compress(content.encode()))
-    assert told == "row 301 (line 302) has more than 0.0164 MB; close its quote, or leave such text out"
+    assert told == "row 301 (line 302) has more than 0.0156 MiB; close its quote, or leave such text out"
 
 
 # --- standard input ------------------------------------------------------------------------------
