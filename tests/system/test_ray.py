@@ -73,7 +73,7 @@ def test_a_killed_worker_changes_no_bit_nor_their_order(cluster, readings, tmp_p
     score(readings / "a.npy", "-o", "local.csv", cwd=tmp_path)
     whole = (tmp_path / "local.csv").read_bytes()
     growing = tmp_path / ".ray.csv.partial"
-    words = [*COMMAND, str(readings / "a.npy"), "-o", "ray.csv", "--engine", "ray"]
+    words = [*COMMAND, str(readings / "a.npy"), "-o", "ray.csv", "--on", "ray"]
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 60
         while not (growing.exists() and growing.stat().st_size) and time.monotonic() < until:
@@ -90,7 +90,7 @@ def test_a_killed_worker_changes_no_bit_nor_their_order(cluster, readings, tmp_p
 def test_several_files_are_the_same_as_without_ray_and_done_ones_are_skipped(cluster, readings, tmp_path):
     files = sorted(readings.glob("*.npy"))
     score(*files, "-o", "local", "--format", "npy", cwd=tmp_path)
-    score(*files, "-o", "ray", "--format", "npy", "--engine", "ray", cwd=tmp_path)
+    score(*files, "-o", "ray", "--format", "npy", "--on", "ray", cwd=tmp_path)
     for path in (tmp_path / "local").iterdir():
         assert (tmp_path / "ray" / path.name).read_bytes() == path.read_bytes()
     expected = edgeae_runtime.load(BUNDLE).score(np.load(files[1]))
@@ -99,7 +99,7 @@ def test_several_files_are_the_same_as_without_ray_and_done_ones_are_skipped(clu
 
 def test_an_error_on_a_worker_is_one_line_here(cluster, tmp_path):
     np.save(tmp_path / "x.npy", np.full((20, 6), np.nan))
-    words = [*COMMAND, "x.npy", "--engine", "ray"]
+    words = [*COMMAND, "x.npy", "--on", "ray"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"Error: {tmp_path}/x.npy: row 1 holds nan; every value must be finite\n"

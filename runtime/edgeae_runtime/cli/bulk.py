@@ -2,12 +2,15 @@
 
 import os
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import click
 
+from ..engines.registry import EngineName
+from ..errors import EdgeaeWarning
 from ..extras import import_extra
 from ..names import PRECISIONS, RESULT_SUFFIXES
 from .terminal import progress_bar
@@ -30,10 +33,16 @@ _PARAMS: list[click.Parameter] = [
     ),
     click.Option(
         ["--engine"],
-        type=click.Choice(["auto", "onnxruntime", "litert", "ray"]),
+        type=click.Choice([*get_args(EngineName), "ray"]),
+        metavar=f"[{'|'.join(get_args(EngineName))}]",  # without ray, the old spelling of --on ray
         default="auto",
         show_default=True,
-        help="Inference engine; ray: that of auto, on the workers of a Ray cluster.",
+        help="Inference engine.",
+    ),
+    click.Option(
+        ["--on", "place"],
+        type=click.Choice(["ray"]),
+        help="Where to run: on the workers of a Ray cluster. [default: this machine]",
     ),
     click.Option(
         ["--precision"],
@@ -91,7 +100,7 @@ def score(**options: Any) -> None:
       edgeae score pump.edgeae log.csv.gz -o errors.csv
       ssh pump cat log.jsonl | edgeae score pump.edgeae -
       edgeae score pump.edgeae lake/*.parquet -o errors --format parquet
-      edgeae score pump.edgeae lake/*.parquet -o errors --engine ray
+      edgeae score pump.edgeae lake/*.parquet -o errors --on ray
     """
     _run("score", **options)
 
@@ -103,6 +112,7 @@ def _run(
     out: Path | None,
     suffix: str | None,
     engine: str,
+    place: str | None,
     precision: str,
     threads: int | None,
 ) -> None:
@@ -113,6 +123,11 @@ def _run(
     from ..bulk.work import plan, results
     from ..readers.source import is_standard_input
 
+    if engine == "ray":
+        warnings.warn(
+            "--engine ray is spelled --on ray now; the old way still works", EdgeaeWarning, stacklevel=2
+        )
+        engine, place = "auto", "ray"
     folder = len(data) > 1 or suffix is not None
     if folder and out is None:
         raise click.UsageError("several DATA, or --format, need --out FOLDER")
@@ -130,8 +145,8 @@ def _run(
     pairs = list(zip(data, outs, strict=False))
     for path, result in pairs:
         check_not_input(path, result)
-    job = plan(command, bundle, "auto" if engine == "ray" else engine, precision, out, ending)
-    if engine == "ray":
+    job = plan(command, bundle, engine, precision, out, ending)
+    if place == "ray":
         lines, files = partial(ray_results, workers=threads), partial(ray_files, workers=threads)
     else:
         threads = threads or len(os.sched_getaffinity(0))

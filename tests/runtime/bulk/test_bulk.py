@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
@@ -23,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from edgeae_runtime import Input, OutputError, load
+from edgeae_runtime import EdgeaeWarning, Input, OutputError, load
 from edgeae_runtime.bulk import resume
 from edgeae_runtime.bulk.results import encode
 from edgeae_runtime.bulk.resume import read_run, resumable
@@ -340,7 +341,22 @@ def test_ray_has_nothing_to_do_where_all_is_done(tiny, files, run, tmp_path, mon
     words = ["embed", tiny, *files, "-o", tmp_path / "out", "--threads", 1]
     run(*words)
     monkeypatch.setitem(sys.modules, "ray", None)  # not even needed
-    assert run(*words, "--engine", "ray").stderr == f"{tmp_path}/out: 3 of 3 are done already\n"
+    done = f"{tmp_path}/out: 3 of 3 are done already\n"
+    assert run(*words, "--on", "ray").stderr == done
+    old = "Warning: --engine ray is spelled --on ray now; the old way still works\n"
+    with warnings.catch_warnings(action="always", category=EdgeaeWarning):
+        assert run(*words, "--engine", "ray").stderr == old + done
+
+
+def test_on_ray_the_engine_may_be_chosen_and_help_shows_the_new_spelling_alone(
+    tiny, files, run, tmp_path
+) -> None:
+    words = ["score", tiny, *files, "-o", tmp_path / "out", "--threads", 1]
+    run(*words, "--engine", "litert", "--precision", "float32")
+    chosen = ["--on", "ray", "--engine", "litert", "--precision", "float32"]
+    assert run(*words, *chosen).stderr == f"{tmp_path}/out: 3 of 3 are done already\n"
+    (line,) = (line for line in run("score", "--help").stdout.splitlines() if "--engine" in line)
+    assert "litert" in line and "ray" not in line
 
 
 def test_a_worker_that_is_killed_is_told_and_the_command_can_be_given_again(
