@@ -268,7 +268,7 @@ options = run("watch", "--help")
 print(json.dumps({
     "engine": bool("again" in tuned and (again == known).all()),
     "format of files": bool(np.allclose(scored, known, rtol=1e-6)),
-    "sink": len(kept) == len(rows) and "--keep FILE" in options,
+    "sink": len(kept) == len(rows) and "--keep" in options,
     "alarm rule": all(r["anomaly"] and not r["alarm"] for r in kept) and "--alarm-never" in options,
 }))
 """
