@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md says under "How to add" holds: a new part of each kind works, in as many files as it says.
+"""What CONTRIBUTING.md says under "How to add": a new part of each kind works, in as many files as it says.
 
 All are added to one copy of the packages, where an interpreter of its own then uses them as a user would.
 """
@@ -35,7 +35,9 @@ class Copy:
         self.folder = folder
         self.touched: dict[str, set[str]] = {}
         for part in ("edgeae", "export", "runtime"):
-            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg*"))
+            shutil.copytree(
+                ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg*")
+            )
 
     def write(self, kind: str, file: str, content: str) -> None:
         """Write a new file."""
@@ -79,7 +81,10 @@ def add_engine(copy: Copy) -> None:
         lines='    EngineRecord("again", ("onnx",), "Again", "onnxruntime", "again"),\n',
     )
     copy.insert(
-        "engine", "runtime/pyproject.toml", after="[project.optional-dependencies]\n", lines='again = ["again"]\n'
+        "engine",
+        "runtime/pyproject.toml",
+        after="[project.optional-dependencies]\n",
+        lines='again = ["again"]\n',
     )
 
 
@@ -148,7 +153,7 @@ class FileSink(Sink):
     copy.insert(
         "sink",
         f"{RUNTIME}/watch/config.py",
-        after='topic: Annotated[str | None, Meta(description="Take readings from this MQTT topic.")] = None\n',
+        after='Meta(description="Take readings from this MQTT topic.")] = None\n',
         lines='    keep: Annotated[Path | None, Meta(description="Add results to this file.")] = None\n',
     )
     copy.insert(
@@ -191,12 +196,6 @@ def add_recipe(copy: Copy) -> None:
     copy.insert(
         "recipe",
         file,
-        after="to be asked for.\"\"\"\n",
-        lines="",
-    )
-    copy.insert(
-        "recipe",
-        file,
         after='SIGNED = replace(COMPENSATED, name="signed", activations="signed")\n',
         lines='PLAIN_SIGNED = replace(SIGNED, name="plain-signed", rounding="nearest")\n',
     )
@@ -211,7 +210,6 @@ def add_field(copy: Copy) -> None:
         after="    provenance: Provenance | None = None\n",
         lines='    colour: str | None = None\n    """Of the label on the box."""\n',
     )
-    copy.insert(kind, "export/edgeae_export/pipeline.py", after="        producer=", lines='')
     copy.insert(
         kind,
         "export/edgeae_export/pipeline.py",
@@ -253,7 +251,8 @@ def run(*words):
     return done.stdout
 
 choice = "--engine", "again", "--precision", "float32"
-scored = [json.loads(line)["error"] for line in run("score", bundle, here / "rows.numbers", *choice).splitlines()]
+lines = run("score", bundle, here / "rows.numbers", *choice).splitlines()
+scored = [json.loads(line)["error"] for line in lines]
 known = edgeae_runtime.load(bundle, engine="onnxruntime", precision="float32").score(rows)
 again = edgeae_runtime.load(bundle, engine="again", precision="float32").score(rows)
 tuned = {pair["engine"] for pair in json.loads(run("tune", bundle, "--json"))["pairs"]}
@@ -273,6 +272,30 @@ print(json.dumps({
 }))
 """
 
+USE_EXPORTER = """
+import json, sys
+from pathlib import Path
+import numpy as np
+import keras
+import edgeae_export
+
+here = Path(sys.argv[1])
+rng = np.random.default_rng(0)
+basis = np.linalg.qr(rng.normal(size=(6, 2)))[0]
+rows = (rng.normal(size=(400, 2)) @ basis.T + 0.2 * rng.normal(size=(400, 6))).astype(np.float32)
+encoder = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)])
+decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(6)])
+encoder.set_weights([basis, np.full(2, 1e-3)])
+decoder.set_weights([basis.T, np.full(6, 1e-3)])
+chosen = {"formats": ("onnx",), "precisions": ("int8",), "recipe": "plain-signed"}
+edgeae_export.export((encoder, decoder), rows, here / "x.edgeae", **chosen)
+manifest = json.loads((here / "x.edgeae" / "manifest.json").read_bytes())
+print(json.dumps({
+    "recipe": {a["recipe"]["name"] for a in manifest["artifacts"]} == {"plain-signed"},
+    "field of the manifest": manifest["colour"] == "blue",
+}))
+"""
+
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
@@ -286,7 +309,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 def used(copy: Copy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Of each kind, whether the new part does what it should."""
     here = tmp_path_factory.mktemp("used")
-    return copy.run(USE_RUNTIME, BUNDLE, here)
+    return copy.run(USE_RUNTIME, BUNDLE, here) | copy.run(USE_EXPORTER, here)
 
 
 def written() -> dict[str, int]:

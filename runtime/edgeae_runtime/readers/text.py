@@ -112,8 +112,8 @@ class _BoundedLines(io.BufferedIOBase):
         self._of_line = len(found) - end - 1 if end >= 0 else self._of_line + len(found)
         if self._of_line > MAX_LINE_BYTES:
             raise DataError(
-                f"{self._where}: holds a line of more than {MAX_LINE_BYTES / 2**20:.3g} MiB; put each row on a "
-                "line of its own"
+                f"{self._where}: holds a line of more than {MAX_LINE_BYTES / 2**20:.3g} MiB; put each row on "
+                "a line of its own"
             )
         self.count += len(found)
         return found
