@@ -25,7 +25,7 @@ from .table import (
     column_roles,
     number_fault,
 )
-from .text import Lines, PassageTooLong
+from .text import MAX_PASSAGE_BYTES, Lines, PassageTooLong
 from .times import is_time, parse_times, time_fault
 
 _TIME_WIDTH = 48
@@ -73,7 +73,7 @@ class _Csv:
 
     def _pieces(self) -> Iterator[Piece]:
         numbers = [f"f{self._places[name]}" for name in self._features]
-        most = max(LEAST_PIECE_ROWS, PIECE_VALUES // max(1, len(numbers)))
+        rows = most = max(LEAST_PIECE_ROWS, PIECE_VALUES // max(1, len(numbers)))
         kinds: dict[str | None, Any] = dict.fromkeys(self._features, np.float32)
         kinds |= {self._time: f"U{_TIME_WIDTH}", self._label: object}
         # one field a column, so that numpy checks the length of each row, which it does not with `usecols`
@@ -85,18 +85,18 @@ class _Csv:
                 with warnings.catch_warnings():  # blank lines and the end of the file
                     warnings.simplefilter("ignore", UserWarning)
                     table = np.loadtxt(
-                        self._lines.lines, fields, None, ",", ndmin=1, quotechar='"', max_rows=most
+                        self._lines.lines, fields, None, ",", ndmin=1, quotechar='"', max_rows=rows
                     )
                 if not len(table):
                     return
                 piece = self._piece(table, numbers)
             except PassageTooLong as error:  # of many rows, or of one whose quote never ends
-                if most == 1:
+                if rows == 1:
                     raise DataError(
                         f"{self._where}: row {row} (line {self._lines.marked + 1}) has {error}; close its "
                         "quote, or leave such text out"
                     ) from None
-                most = max(1, most // _FEWER)
+                rows = max(1, rows // _FEWER)
                 self._lines.rewind()
                 continue
             except UnicodeError:
@@ -105,6 +105,8 @@ class _Csv:
                 self._lines.rewind()
                 self._raise_first_fault()
                 raise
+            if self._lines.passed() < MAX_PASSAGE_BYTES // 4:
+                rows = min(most, 2 * rows)
             row += len(table)
             yield piece
 

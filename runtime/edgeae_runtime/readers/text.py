@@ -29,8 +29,8 @@ def open_text(source: Source) -> io.TextIOWrapper:
 class Lines:
     """The lines of a text with rows on them, which can be read again from a mark on.
 
-    Of a plain file the mark stays at the first row, so that its lines come as fast as Python reads them. What
-    is compressed or comes only once is read in blocks, with bounds, since it may be longer than it seems.
+    Of a plain file the mark stays at the first row, from which it is opened anew, so that its lines come as
+    fast as Python reads them. What is compressed or comes only once is kept from the mark on, with bounds.
     """
 
     def __init__(self, source: Source) -> None:
@@ -56,13 +56,17 @@ class Lines:
 
     def rewind(self) -> None:
         """Go back to the mark."""
-        if self._source.once:
+        if self._bounded:
             self._ahead.extendleft(reversed(self._kept))
         else:
             self._ahead.clear()
             self._open()
             deque(islice(self._text, self.marked), 0)
         self._begin()
+
+    def passed(self) -> int:
+        """Return how many bytes were read since the mark; 0 for a plain file."""
+        return self._bytes.count - self._before if self._bytes else 0
 
     def _open(self) -> None:
         file = self._source.open()
@@ -86,9 +90,9 @@ class Lines:
     def _blocks(self) -> Iterator[Iterator[str]]:
         # nothing of Python's is called for a single line: that would cost as much as the numbers on it
         while block := self._ahead.popleft() if self._ahead else self._text.readlines(BLOCK_BYTES):
-            if self._source.once:
+            if self._bounded:
                 self._kept.append(block)
-            if self._bytes and self._bytes.count - self._before > MAX_PASSAGE_BYTES:
+            if self.passed() > MAX_PASSAGE_BYTES:
                 raise PassageTooLong(f"more than {MAX_PASSAGE_BYTES / 2**20:.3g} MiB")
             self._given += len(block)
             self._block = iter(block)

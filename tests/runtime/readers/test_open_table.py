@@ -555,7 +555,8 @@ def test_a_sample_of_idx_that_is_too_large_is_refused() -> None:
 
 @pytest.fixture
 def short_passages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeae_runtime.readers.text.MAX_PASSAGE_BYTES", 2**14)
+    for module in ("csv", "text"):
+        monkeypatch.setattr(f"edgeae_runtime.readers.{module}.MAX_PASSAGE_BYTES", 2**14)
     monkeypatch.setattr("edgeae_runtime.readers.text.BLOCK_BYTES", 2**10)
 
 
@@ -573,6 +574,15 @@ def test_text_that_nobody_reads_makes_pieces_smaller(piped: bool, monkeypatch: p
     )
     assert np.concatenate([piece.values for piece in pieces])[:, 0].tolist() == list(range(2000))
     assert 10 < len(pieces) < 500
+
+
+@pytest.mark.usefixtures("short_passages")
+def test_after_one_long_row_pieces_grow_again() -> None:
+    lines = [f"{i},{'x' * 15_000 * (i == 5)}\n" for i in range(2000)]
+    content = bz2.compress("".join(["n,note\n", *lines]).encode())
+    _, pieces = opened("a.csv.bz2", content, columns=["n"])
+    assert np.concatenate([piece.values for piece in pieces])[:, 0].tolist() == list(range(2000))
+    assert len(pieces) < 40
 
 
 @pytest.mark.usefixtures("short_passages")
