@@ -564,7 +564,7 @@ def test_what_is_neither_run_nor_bundle_is_refused(tmp_path):
         ("l.csv", b"state\r\nok\r\nhot\r\n", ["ok", "hot"]),
         ("l.json", b"[0, 1, 1]", [0, 1, 1]),
         ("l.json", b'["a", "b"]', ["a", "b"]),
-        ("l.csv.gz", gzip.compress(b"state\nok\nhot\n"), ["ok", "hot"]),
+        ("l.csv.gz", gzip.compress(b"state\nok\nhot\n", mtime=0), ["ok", "hot"]),
         ("l.jsonl", b'{"y": 1}\n{"y": 0}\n', [1, 0]),
         ("labels-idx1-ubyte", b"\0\0\x08\x01\0\0\0\x03\x09\0\x02", [9, 0, 2]),
         ("labels-idx1-ubyte.gz", gzip.compress(b"\0\0\x08\x01\0\0\0\x02\x07\x08", mtime=0), [7, 8]),
