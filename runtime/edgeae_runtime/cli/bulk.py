@@ -134,7 +134,7 @@ def _run(
     if any(map(is_standard_input, data)) and (folder or engine == "ray"):
         raise click.UsageError(
             "DATA - is standard input, which goes alone, into one file and not to a cluster; leave out "
-            "--format and --engine ray, or name files"
+            "--format and --on ray, or name files"
         )
     if not folder:
         check_output(out)
