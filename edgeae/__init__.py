@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         SettingsError,
     )
 
-    from .config import Arch, Loss, NoiseKind, Objective, ScalerKind, Sparsity, TrainConfig
+    from .config import Loss, NoiseKind, Objective, ScalerKind, Sparsity, TrainConfig
     from .data.dataset import Data
     from .data.load import load_data
     from .estimator.estimator import Autoencoder
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .evaluation.figures import Compression, ErrorFigures, Evaluation
     from .evaluation.ground_truth import Samples
     from .evaluation.robustness import Curve
+    from .models.architectures import Arch
     from .report.report import write_report
     from .training.partial import ResumeError
     from .training.run import Trained
@@ -77,7 +78,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    ".config": ("Arch", "Loss", "NoiseKind", "Objective", "ScalerKind", "Sparsity", "TrainConfig"),
+    ".config": ("Loss", "NoiseKind", "Objective", "ScalerKind", "Sparsity", "TrainConfig"),
     ".data.dataset": ("Data",),
     ".data.load": ("load_data",),
     ".estimator.estimator": ("Autoencoder",),
@@ -87,6 +88,7 @@ _HOMES = {
     ".evaluation.figures": ("Compression", "ErrorFigures", "Evaluation"),
     ".evaluation.ground_truth": ("Samples",),
     ".evaluation.robustness": ("Curve",),
+    ".models.architectures": ("Arch",),
     ".report.report": ("write_report",),
     ".training.partial": ("ResumeError",),
     ".training.run": ("Trained",),

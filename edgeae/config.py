@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
@@ -11,10 +11,11 @@ from msgspec import Meta
 from edgeae_runtime.errors import Argument, EdgeaeWarning
 from edgeae_runtime.settings import SettingsError, check
 
+from .models.architectures import ARCHITECTURES, Arch, Architecture
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Arch: TypeAlias = Literal["dense", "conv1d", "conv2d", "lstm"]
 Objective: TypeAlias = Literal["plain", "denoising", "sparse", "contractive", "variational"]
 Loss: TypeAlias = Literal["mse", "bce", "mae"]
 Sparsity: TypeAlias = Literal["l1", "kl"]
@@ -27,26 +28,10 @@ Weight: TypeAlias = Annotated[float, Meta(ge=0)]
 Positive: TypeAlias = Annotated[float, Meta(gt=0)]
 Share: TypeAlias = Annotated[float, Meta(gt=0, lt=1)]
 
-LARGEST_DENSE = 128
-SMALLEST_DENSE = 8
-FILTERS = (16, 32)
-"""Of a convolutional encoder; each layer halves the sample's axes."""
-LSTM_UNITS = 64
 LARGEST_LATENT = 32
 ROWS_LOOKED_AT = 10_000
 """For the choice of a loss."""
 
-_AXES: dict[Arch, tuple[tuple[int, ...], str]] = {
-    "dense": ((1, 2, 3), ""),
-    "conv1d": ((2,), "2 axes, (steps, channels)"),
-    "conv2d": ((2, 3), "2 or 3 axes, (height, width[, channels])"),
-    "lstm": ((2,), "2 axes, (steps, channels)"),
-}
-_REMEDIES = {
-    True: ("cut the series into windows with ", Argument("window"), ", or use ", Argument("arch", "dense")),
-    False: ("use ", Argument("arch", "conv2d"), " or dense"),
-}
-"""For samples of a shape that an architecture does not take: for flat rows, and for others."""
 _OF_OBJECTIVE: dict[str, Objective] = {
     "noise_kind": "denoising",
     "noise": "denoising",
@@ -56,6 +41,19 @@ _OF_OBJECTIVE: dict[str, Objective] = {
     "contractive_weight": "contractive",
     "kl_weight": "variational",
 }
+
+
+def _default_hidden() -> str:
+    """Return in words how many hidden units each architecture has where none are given."""
+    named: dict[str, list[str]] = {}
+    for name, row in ARCHITECTURES.items():
+        named.setdefault(row.default_hidden_text, []).append(name)
+    return "; ".join(f"{', '.join(names)} {text}" for text, names in named.items())
+
+
+def _tied() -> str:
+    """Return the architectures that can have tied weights."""
+    return " and ".join(name for name, row in ARCHITECTURES.items() if row.tied)
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +72,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             description="Units or filters of a hidden layer of the encoder; give it once a layer. The "
             "decoder mirrors them.",
-            extra={"derived": "dense as many as the input, 8 to 128; conv 16 and 32; lstm 64"},
+            extra={"derived": _default_hidden()},
         ),
     ] = None
     latent: Annotated[
@@ -91,7 +89,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         Loss | None,
         Meta(
             description="Of the reconstruction; mae bears outliers.",
-            extra={"derived": "bce for data of two values and minmax, else mse"},
+            extra={"derived": "bce for data of two values, minmax and a network with activations, else mse"},
         ),
     ] = None
     noise: Annotated[
@@ -133,7 +131,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
             extra={"derived": "any"},
         ),
     ] = None
-    tied: Annotated[bool, Meta(description="Dense: decoder kernels are the encoder's, transposed.")] = False
+    tied: Annotated[
+        bool,
+        Meta(description=f"{_tied().capitalize()}: decoder kernels are the encoder's, transposed."),
+    ] = False
     scaler: Annotated[
         ScalerKind,
         Meta(
@@ -183,7 +184,8 @@ def complete(config: TrainConfig, values: "NDArray[Any]") -> TrainConfig:
             EdgeaeWarning,
             stacklevel=3,
         )
-    hidden = _hidden_for(config.arch, shape) if config.hidden is None else tuple(config.hidden)
+    default_hidden = ARCHITECTURES[config.arch].default_hidden
+    hidden = default_hidden(shape) if config.hidden is None else tuple(config.hidden)
     return msgspec.structs.replace(config, hidden=hidden, latent=latent, loss=loss)
 
 
@@ -210,36 +212,57 @@ def _check(config: TrainConfig, shape: Sequence[int]) -> None:
 
 
 def _check_arch(config: TrainConfig, shape: Sequence[int]) -> None:
-    wanted, described = _AXES[config.arch]
-    if len(shape) not in wanted and config.arch != "dense":
+    name, row = config.arch, ARCHITECTURES[config.arch]
+    if not row.takes(shape):
+        window = ("cut the series into windows with ", Argument("window"), ", or ") if len(shape) == 1 else ()
         raise SettingsError(
-            f"{config.arch} wants samples of {described}, these have the shape {tuple(shape)}; ",
-            *_REMEDIES[len(shape) == 1],
+            f"{name} wants samples of {row.samples}, these have the shape {tuple(shape)}; ",
+            *window,
+            "use ",
+            _use(row, shape, lambda other: True),
         )
-    if config.hidden == () and config.arch != "dense":
-        raise SettingsError(f"hidden: {config.arch} wants at least one layer, found none")
-    if config.tied and config.arch != "dense":
+    fewest, most = row.hidden_layers
+    if config.hidden is not None and not fewest <= len(config.hidden) <= most:
+        if most:
+            raise SettingsError(f"hidden: {name} wants at least one layer, found none")
         raise SettingsError(
-            "tied weights are for dense networks; use ",
-            Argument("arch", "dense"),
-            f", or {config.arch} untied",
+            f"hidden: {name} has no hidden layer, found {len(config.hidden)}; leave out ",
+            Argument("hidden"),
+            ", or use ",
+            _use(row, shape, lambda other: other.hidden_layers[1] >= len(config.hidden or ())),
         )
+    if config.tied and not row.tied:
+        raise SettingsError(
+            f"tied weights are for {_tied()} networks; use ",
+            _use(row, shape, lambda other: other.tied),
+            f", or {name} untied",
+        )
+    for setting, value in (("objective", "sparse"), ("loss", "bce")):
+        if getattr(config, setting) == value and not row.activations:
+            raise SettingsError(
+                f"{setting}: {value} needs an activation, and {name} has none; choose another {setting}, ",
+                "or use ",
+                _use(row, shape, lambda other: other.activations),
+            )
 
 
-def _hidden_for(arch: Arch, shape: Sequence[int]) -> tuple[int, ...]:
-    if arch == "dense":
-        return (min(LARGEST_DENSE, max(SMALLEST_DENSE, math.prod(shape))),)
-    if arch == "lstm":
-        return (LSTM_UNITS,)
-    axes = shape[:1] if arch == "conv1d" else shape[:2]
-    return FILTERS if min(axes) >= 4 else FILTERS[:1]
+def _use(row: Architecture, shape: Sequence[int], fits: Callable[[Architecture], bool]) -> Argument:
+    """Return the architecture to use in place of another one: of those that fit, the most alike.
+
+    Args:
+        row: the one that will not do.
+        shape: of the samples.
+        fits: whether another one has what is missing.
+    """
+    fitting = {name: other for name, other in ARCHITECTURES.items() if other.takes(shape) and fits(other)}
+    return Argument("arch", min(fitting, key=lambda n: (fitting[n].axes != row.axes, not fitting[n].axes)))
 
 
 def _loss_for(config: TrainConfig, values: "NDArray[Any]") -> Loss:
     """Return the cross-entropy for flags and black-and-white pixels, for which it is the likelihood."""
     import numpy as np
 
-    if config.scaler != "minmax":
+    if config.scaler != "minmax" or not ARCHITECTURES[config.arch].activations:
         return "mse"
     for part in (values[:ROWS_LOOKED_AT], values):  # most data show in their first rows what they are
         ends = (part.min(), part.max())

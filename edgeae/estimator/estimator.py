@@ -45,7 +45,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
 
     Args:
         latent: values in a code; None takes 32, or a quarter of the input where that is less.
-        arch: ``dense``, ``conv1d``, ``conv2d`` or ``lstm``.
+        arch: kind of network, a name of `edgeae.Arch` such as ``dense``, ``conv1d`` or ``gru``.
         objective: ``plain``, ``denoising``, ``sparse``, ``contractive`` or ``variational``.
         hidden: sizes of the encoder's hidden layers, mirrored by the decoder; None derives them.
         loss: ``mse``, ``bce`` or ``mae``; None chooses by the data.
@@ -65,7 +65,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixi
         laplacian: weight of the penalty on neighbours that are far apart in the code.
         l2: weight of the sum of squared kernel entries.
         max_norm: largest norm of the weights that lead into one unit.
-        tied: dense: the decoder's kernels are the encoder's, transposed.
+        tied: dense and linear: the decoder's kernels are the encoder's, transposed.
         epochs: at most; training stops early.
         batch_size: rows a step, at most.
         learning_rate: Adam's step size at the beginning.

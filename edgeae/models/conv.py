@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -11,7 +12,7 @@ from .layers import Layers, cut, in_a_row
 
 def convolutional(
     shape: tuple[int, ...],
-    filters: Sequence[int],
+    hidden: Sequence[int],
     latent: int,
     output_activation: str,
     *,
@@ -25,7 +26,7 @@ def convolutional(
 
     Args:
         shape: ``rank`` axes and, but for an image of one channel, the channels.
-        filters: of the encoder's convolutions (ReLU); the decoder mirrors them.
+        hidden: filters of the encoder's convolutions (ReLU); the decoder mirrors them.
         latent: units of the code.
         output_activation: of the last layer.
         rank: 1 for series, 2 for images.
@@ -36,7 +37,7 @@ def convolutional(
     if len(shape) == rank:
         values = keras.layers.Reshape((*shape, 1))(values)
     sizes = [tuple(shape[:rank])]
-    for count in filters:
+    for count in hidden:
         values = make.halve(rank, count)(values)
         sizes.append(tuple(values.shape[1:-1]))
     smallest = tuple(values.shape[1:])
@@ -48,10 +49,14 @@ def convolutional(
     ]
     flat = len(shape) == rank
     channels = 1 if flat else shape[-1]
-    after = [*((count, "relu") for count in reversed(filters[:-1])), (channels, output_activation)]
+    after = [*((count, "relu") for count in reversed(hidden[:-1])), (channels, output_activation)]
     for i, (count, activation) in enumerate(after):
         decoding.append(make.double(rank, count, activation))
         decoding += cut(sizes[-1 - i], sizes[-2 - i])
     if flat:
         decoding.append(keras.layers.Reshape(shape))
     return in_a_row(inputs, code, (latent,), decoding)
+
+
+conv1d = partial(convolutional, rank=1)
+conv2d = partial(convolutional, rank=2)

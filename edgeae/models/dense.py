@@ -1,5 +1,6 @@
 """Fully connected autoencoders, with weights of their own or tied ones."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,25 +10,24 @@ from .layers import Layers, in_a_row
 
 
 def dense(
-    size: int,
+    shape: tuple[int, ...],
     hidden: Sequence[int],
     latent: int,
     output_activation: str,
     *,
     layers: Layers | None = None,
-    tied: bool = False,
 ) -> keras.Model:
     """Build a dense autoencoder, (n, size) to (n, size).
 
     Args:
-        size: values in one sample.
+        shape: of a sample, which is flattened.
         hidden: units of the encoder's hidden layers (ReLU); the decoder mirrors them.
         latent: units of the code.
         output_activation: of the last layer.
-        layers: how layers are made.
-        tied: the decoder's kernels are the encoder's, transposed; `untie` before saving.
+        layers: how layers are made; `untie` tied ones before saving.
     """
     make = layers or Layers()
+    size = math.prod(shape)
     inputs = values = keras.Input((size,), name="input")
     encoding = [make.dense(units, "relu") for units in hidden]
     encoding.append(make.dense(latent, make.code, name="embedding"))
@@ -40,7 +40,7 @@ def dense(
         name = "reconstruction" if i == len(hidden) else None
         twin = encoding[-1 - i]
         decoding.append(
-            Transposed(twin, activation, name=name) if tied else make.dense(units, activation, name)
+            Transposed(twin, activation, name=name) if make.tied else make.dense(units, activation, name)
         )
     return in_a_row(inputs, values, (latent,), decoding)
 

@@ -9,15 +9,18 @@ import keras
 class Layers:
     """Makes layers that share their regularization."""
 
-    def __init__(self, *, l2: float = 0.0, max_norm: float | None = None, code: str = "linear") -> None:
+    def __init__(
+        self, *, l2: float = 0.0, max_norm: float | None = None, code: str = "linear", tied: bool = False
+    ) -> None:
         """Keep the settings; see `TrainConfig`.
 
         Args:
             l2: weight of the squared kernels.
             max_norm: of the weights that lead into one unit.
             code: activation of the code.
+            tied: the decoder's kernels are the encoder's, transposed, where an architecture can do so.
         """
-        self.l2, self.max_norm, self.code = l2, max_norm, code
+        self.l2, self.max_norm, self.code, self.tied = l2, max_norm, code, tied
 
     def options(self, *axes: int, kernel: str = "kernel") -> dict[str, Any]:
         """Return the arguments of a layer whose kernel has its inputs along ``axes``."""
@@ -48,10 +51,10 @@ class Layers:
         options = self.options(*range(rank), rank + 1)
         return kind(filters, 4, strides=2, padding="same", activation=activation, **options)
 
-    def lstm(self, units: int, *, sequences: bool) -> keras.layers.Layer:
-        """Return an LSTM that gives all steps or the last one."""
+    def recurrent(self, cell: type[keras.layers.Layer], units: int, *, sequences: bool) -> keras.layers.Layer:
+        """Return a recurrent layer of a class that gives all steps or the last one."""
         options = self.options(0) | self.options(0, kernel="recurrent")
-        return keras.layers.LSTM(units, return_sequences=sequences, **options)
+        return cell(units, return_sequences=sequences, **options)
 
 
 def in_a_row(

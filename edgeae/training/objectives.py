@@ -85,7 +85,7 @@ class Objective(keras.Model):  # type: ignore[misc]  # Keras ships no types
             autoencoder: with the layers ``encoder`` and ``decoder``.
             config: complete settings.
             base: see `baseline`.
-            posterior: of a variational objective; see `edgeae.models.build.posterior`.
+            posterior: of a variational objective; see `edgeae.training.build.posterior`.
         """
         super().__init__(name="objective")
         self.encoder, self.decoder = autoencoder.get_layer("encoder"), autoencoder.get_layer("decoder")

@@ -17,9 +17,9 @@ from ..config import TrainConfig, complete
 from ..data.dataset import Data
 from ..data.scaling import fit_scaler
 from ..data.split import hold_out
-from ..models.build import build, posterior
 from ..models.dense import untie
 from .batches import Batches
+from .build import build, posterior
 from .checkpoint import Checkpoint, identify
 from .objectives import KERAS_LOSSES, Objective, baseline, needs_more
 from .run import Trained
@@ -80,6 +80,8 @@ def train(
     keras.utils.set_random_seed(config.seed)
     shape = data.values.shape[1:]
     autoencoder = build(shape, config)
+    # Its weights are Keras's initial ones up to here; a start from the data (train_rows, scaler) would set
+    # them at this line, before the posterior and the optimizer see them and a checkpoint replaces them.
     spread = posterior(autoencoder.get_layer("encoder")) if config.objective == "variational" else None
     fitted: keras.Model = autoencoder
     optimizer = keras.optimizers.Adam(config.learning_rate)

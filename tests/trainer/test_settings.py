@@ -5,7 +5,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import click
 import msgspec
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from edgeae import TrainConfig
 from edgeae.cli.train import train
+from edgeae.models.architectures import ARCHITECTURES, Arch
 from edgeae_export.config import ExportConfig
 from edgeae_export.source import Run
 from edgeae_runtime import DataError
@@ -123,6 +124,8 @@ def test_the_settings_are_imported_without_what_they_are_the_settings_of():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == {
         "edgeae.config",
+        "edgeae.models",
+        "edgeae.models.architectures",
         "edgeae_export.config",
     }
 
@@ -157,7 +160,17 @@ def test_the_example_in_the_documents_is_read(tmp_path):
             rf"^\| `{setting.name}` \| {takes}.* \| {re.escape(default)} \|$", text, re.MULTILINE
         )
     named = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
-    assert named == {*TrainConfig.__struct_fields__, *ExportConfig.__struct_fields__}
+    assert named == {*TrainConfig.__struct_fields__, *ExportConfig.__struct_fields__, *ARCHITECTURES}
+
+
+def test_the_table_of_architectures_has_every_name_and_is_the_one_in_the_documents():
+    assert tuple(ARCHITECTURES) == get_args(Arch)
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"\| architecture .*\n\| -.*\n((?:\|.*\n)+)", text)
+    assert table.splitlines() == [
+        f"| `{name}` | {row.summary} | {row.samples} | {row.default_hidden_text} |"
+        for name, row in ARCHITECTURES.items()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -190,13 +203,13 @@ def test_the_example_in_the_documents_is_read(tmp_path):
         ),
         (
             '[train]\narch = "tree\\nhouse"',
-            "[train] arch: expected one of dense, conv1d, conv2d, lstm, found 'tree\\nhouse'; correct it, or "
+            f"[train] arch: expected one of {', '.join(ARCHITECTURES)}, found 'tree\\nhouse'; correct it, or "
             "delete the line (default: dense)",
         ),
         (
             "[train]\nhidden = [8, 0]",
             "[train] hidden: expected 1 or more in each layer, found [8, 0]; correct it, or delete the line "
-            "(default: dense as many as the input, 8 to 128; conv 16 and 32; lstm 64)",
+            "(default: dense as many as the input, 8 to 128; ",
         ),
         ("[train]\nhidden = 8", "[train] hidden: expected a list of a whole number, 1 or more, found 8; "),
         ("[train]\nl2 = nan", "[train] l2: expected 0 or more, found nan; "),

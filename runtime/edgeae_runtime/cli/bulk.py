@@ -131,7 +131,7 @@ def _run(
     folder = len(data) > 1 or suffix is not None
     if folder and out is None:
         raise click.UsageError("several DATA, or --format, need --out FOLDER")
-    if any(map(is_standard_input, data)) and (folder or engine == "ray"):
+    if any(map(is_standard_input, data)) and (folder or place == "ray"):
         raise click.UsageError(
             "DATA - is standard input, which goes alone, into one file and not to a cluster; leave out "
             "--format and --on ray, or name files"

@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeae.models.conv import convolutional
+from edgeae.models.conv import conv2d, convolutional
 from edgeae.models.dense import dense
-from edgeae.models.lstm import lstm
+from edgeae.models.linear import linear
+from edgeae.models.recurrent import gru, lstm
 
 
 def test_the_three_models_have_their_names_and_shapes():
-    model = dense(20, [12, 6], 3, "linear")
+    model = dense((20,), [12, 6], 3, "linear")
     encoder, decoder = model.get_layer("encoder"), model.get_layer("decoder")
     assert model.name == "autoencoder"
     assert (model.input_shape, model.output_shape) == ((None, 20), (None, 20))
@@ -28,11 +29,11 @@ def test_the_three_models_have_their_names_and_shapes():
     ],
 )
 def test_the_parameters_are_as_many_as_counted_by_hand(size, hidden, latent, parameters):
-    assert dense(size, hidden, latent, "linear").count_params() == parameters
+    assert dense((size,), hidden, latent, "linear").count_params() == parameters
 
 
 def test_the_decoder_mirrors_the_encoder():
-    model = dense(20, [12, 6], 3, "sigmoid")
+    model = dense((20,), [12, 6], 3, "sigmoid")
 
     def layers(name):
         found = [x for x in model.get_layer(name).layers if isinstance(x, keras.layers.Dense)]
@@ -44,7 +45,7 @@ def test_the_decoder_mirrors_the_encoder():
 
 @pytest.mark.parametrize("activation", ["linear", "sigmoid"])
 def test_the_whole_is_decoder_after_encoder_and_both_are_this_arithmetic(activation):
-    model = dense(5, [4], 2, activation)
+    model = dense((5,), [4], 2, activation)
     rng = np.random.default_rng(0)
     w1, b1, w2, b2, w3, b3, w4, b4 = weights = [np.float32(rng.normal(size=w.shape)) for w in model.weights]
     model.set_weights(weights)
@@ -67,18 +68,33 @@ def test_a_convolutional_model_gives_back_whatever_size_it_takes(axes, channels,
 
 
 def test_an_image_without_a_channel_axis_keeps_its_shape():
-    model = convolutional((9, 7), [4], 2, "sigmoid", rank=2)
+    model = conv2d((9, 7), [4], 2, "sigmoid")
     assert (model.input_shape, model.output_shape) == ((None, 9, 7), (None, 9, 7))
     outputs = np.asarray(model(np.float32(np.random.default_rng(0).normal(size=(5, 9, 7)))))
     assert outputs.min() > 0 and outputs.max() < 1
 
 
-def test_the_recurrent_decoder_mirrors_the_encoder_and_its_code_is_flat():
-    model = lstm((12, 3), [8, 5], 2, "linear")
+@pytest.mark.parametrize(
+    ("build", "layer", "gates"), [(lstm, keras.layers.LSTM, 4), (gru, keras.layers.GRU, 3)]
+)
+def test_the_recurrent_decoder_mirrors_the_encoder_and_its_code_is_flat(build, layer, gates):
+    model = build((12, 3), [8, 5], 2, "linear")
 
-    def units(name):
-        return [x.units for x in model.get_layer(name).layers if isinstance(x, keras.layers.LSTM)]
+    def recurrent(name):
+        return [x for x in model.get_layer(name).layers if isinstance(x, layer)]
 
-    assert (units("encoder"), units("decoder")) == ([8, 5], [5, 8])
+    units = [[x.units for x in recurrent(name)] for name in ("encoder", "decoder")]
+    assert units == [[8, 5], [5, 8]]
+    assert recurrent("encoder")[0].cell.kernel.shape == (3, gates * 8)
     assert model.get_layer("encoder").output_shape == (None, 2)
     assert model.output_shape == (None, 12, 3)
+
+
+def test_a_linear_model_is_two_products_whatever_its_samples_shape():
+    model = linear((3, 5), (), 2, "linear")
+    rng = np.random.default_rng(0)
+    w1, b1, w2, b2 = weights = [np.float32(rng.normal(size=w.shape)) for w in model.weights]
+    model.set_weights(weights)
+    x = np.float32(rng.normal(size=(7, 15)))
+    np.testing.assert_allclose(model.get_layer("encoder")(x).numpy(), x @ w1 + b1, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(model(x).numpy(), (x @ w1 + b1) @ w2 + b2, rtol=1e-5, atol=1e-5)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import get_args
 
 import keras
 import msgspec
@@ -16,8 +17,10 @@ from sklearn.neighbors import NearestNeighbors
 
 import edgeae_runtime
 from edgeae import TrainConfig, train
+from edgeae.config import Objective as ObjectiveName
 from edgeae.data.dataset import Data
-from edgeae.models.build import build, posterior
+from edgeae.models.architectures import ARCHITECTURES, Arch
+from edgeae.training.build import build, posterior
 from edgeae.training.objectives import (
     Objective,
     baseline,
@@ -197,16 +200,27 @@ def codes(trained):
     return np.asarray(trained.model.get_layer("encoder")(scaled_held_out(trained)))
 
 
+ARCHS = get_args(Arch)
+PAIRS = [
+    (arch, objective)
+    for objective in get_args(ObjectiveName)
+    for arch in ARCHS
+    if ARCHITECTURES[arch].activations or objective != "sparse"
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", ["dense", "conv1d", "conv2d", "lstm"])
-@pytest.mark.parametrize("objective", ["plain", "denoising", "sparse", "contractive", "variational"])
+@pytest.mark.parametrize(("arch", "objective"), PAIRS)
 def test_every_pair_learns_more_than_the_mean_and_becomes_a_bundle_that_scores(
     digits, arch, objective, tmp_path
 ):
+    images, sizes = digits, {}
+    if arch in ("lstm", "gru"):  # their export takes long: four steps, the middle rows of an image
+        images, sizes = Data(digits.values[:, 2:6], None), {"hidden": (24,)}
     config = TrainConfig(
-        arch=arch, objective=objective, latent=8, epochs=8, batch_size=32, learning_rate=5e-3
+        arch=arch, objective=objective, latent=8, epochs=8, batch_size=32, learning_rate=5e-3, **sizes
     )
-    trained = train(digits, config)
+    trained = train(images, config)
     rows = scaled_held_out(trained)
     error = np.mean((np.asarray(trained.model(rows)) - rows) ** 2)
     assert error < 0.75 * np.mean(np.var(rows, axis=0))
@@ -282,13 +296,13 @@ def test_neighbours_are_nearer_with_the_laplacian(fits):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", ["dense", "conv1d", "conv2d", "lstm"])
+@pytest.mark.parametrize("arch", ARCHS)
 def test_the_largest_norm_holds_in_every_layer(digits, arch):
-    few = Data(digits.values[:256], None)
+    few = Data(digits.values[:256, 2:6], None)
     config = TrainConfig(arch=arch, latent=4, epochs=2, batch_size=32, learning_rate=0.02, max_norm=0.5)
-    norms = []
+    norms, model = [], train(few, config).model
     for part in ("encoder", "decoder"):
-        for layer in train(few, config).model.get_layer(part)._flatten_layers():
+        for layer in model.get_layer(part)._flatten_layers():
             for weight in getattr(layer, "_trainable_variables", []):
                 if weight.name.endswith("kernel"):
                     kernel = weight.numpy()

@@ -15,9 +15,10 @@ import edgeae.training.run
 import edgeae.training.train
 from edgeae import TrainConfig, train
 from edgeae.cli.train import train as command
-from edgeae.config import Arch, Loss, NoiseKind, Objective, ScalerKind, Sparsity, complete
+from edgeae.config import Loss, NoiseKind, Objective, ScalerKind, Sparsity, complete
 from edgeae.data.dataset import Data
 from edgeae.data.split import hold_out
+from edgeae.models.architectures import Arch
 from edgeae.training.batches import VALIDATION_EPOCH, Batches
 from edgeae.training.train import TrainingError
 from edgeae_export.model.load import load_run
@@ -263,6 +264,8 @@ def test_progress_is_told_after_each_epoch(trained, told):
         ("conv2d", (8, 8), (16, 32)),
         ("conv2d", (3, 40, 1), (16,)),
         ("lstm", (60, 3), (64,)),
+        ("gru", (60, 3), (64,)),
+        ("linear", (60, 3), ()),
     ],
 )
 def test_the_hidden_sizes_follow_the_input(arch, shape, hidden):
@@ -279,6 +282,7 @@ def test_the_loss_follows_the_values():
         (255 * flags, TrainConfig(), "bce"),
         (flags, TrainConfig(scaler="standard"), "mse"),
         (flags, TrainConfig(loss="mae"), "mae"),
+        (flags, TrainConfig(arch="linear"), "mse"),
         (grey, TrainConfig(), "mse"),
         (late, TrainConfig(), "mse"),
     ):
@@ -304,15 +308,28 @@ def test_binary_cross_entropy_with_a_standard_scaler_is_refused():
             (6,),
             r"conv1d wants samples of 2 axes, \(steps, channels\).*with window, or",
         ),
-        ({"arch": "lstm"}, (8, 8, 3), r"lstm wants samples of 2 axes.*use arch='conv2d' or dense$"),
-        ({"arch": "conv1d", "tied": True}, (8, 2), "^tied weights are for dense networks; use arch='dense'"),
+        ({"arch": "lstm"}, (8, 8, 3), r"lstm wants samples of 2 axes.*; use arch='conv2d'$"),
+        ({"arch": "conv1d", "tied": True}, (8, 2), "^tied weights are for dense and linear networks; use ar"),
         ({"arch": "conv2d", "hidden": ()}, (8, 8), "^hidden: conv2d wants at least one layer, found none$"),
         ({"hidden": (8, 0)}, (6,), r"^hidden: expected 1 or more in each layer, found \(8, 0\)$"),
         ({"max_norm": 0.0}, (6,), "^max_norm: expected more than 0, found 0.0$"),
         ({"latent": 0}, (6,), "^latent: expected more than 0, found 0$"),
         ({"l2": -1.0}, (6,), "^l2: expected 0 or more, found -1.0$"),
         ({"laplacian": float("nan")}, (6,), "^laplacian: expected 0 or more, found nan$"),
-        ({"arch": "transformer"}, (6,), "^arch: expected one of dense, conv1d, conv2d, lstm, found 'trans"),
+        ({"arch": "gru"}, (6,), r"^gru wants samples of 2 axes.*windows with window, or use arch='dense'$"),
+        ({"arch": "gru", "hidden": []}, (8, 2), "^hidden: gru wants at least one layer, found none$"),
+        (
+            {"arch": "linear", "hidden": (8,)},
+            (6,),
+            "^hidden: linear has no hidden layer, found 1; leave out hidden, or use arch='dense'$",
+        ),
+        (
+            {"arch": "linear", "objective": "sparse"},
+            (6,),
+            "^objective: sparse needs an activation, and linear has none; choose another objective, or use",
+        ),
+        ({"arch": "linear", "loss": "bce"}, (6,), "^loss: bce needs an activation.*or use arch='dense'$"),
+        ({"arch": "transformer"}, (6,), f"^arch: expected one of {', '.join(get_args(Arch))}, found 'trans"),
         ({"loss": "huber"}, (6,), "^loss: expected one of mse, bce, mae, found 'huber'$"),
         ({"noise": 0.5}, (6,), "^noise has no effect with the objective plain; leave it out, or choose the"),
         (

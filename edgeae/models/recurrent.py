@@ -1,6 +1,7 @@
-"""Recurrent autoencoders."""
+"""Recurrent autoencoders, of LSTM or GRU layers."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -8,12 +9,13 @@ import keras
 from .layers import Layers, in_a_row
 
 
-def lstm(
+def recurrent(
     shape: tuple[int, ...],
     hidden: Sequence[int],
     latent: int,
     output_activation: str,
     *,
+    cell: type[keras.layers.Layer],
     layers: Layers | None = None,
 ) -> keras.Model:
     """Build a recurrent autoencoder, (n, steps, channels) to the same.
@@ -23,19 +25,24 @@ def lstm(
 
     Args:
         shape: steps and channels.
-        hidden: units of the encoder's LSTM layers; the decoder mirrors them.
+        hidden: units of the encoder's recurrent layers; the decoder mirrors them.
         latent: units of the code.
         output_activation: of the last layer.
+        cell: the class of a recurrent layer.
         layers: how layers are made.
     """
     make = layers or Layers()
     steps, channels = shape
     inputs = values = keras.Input(shape, name="input")
     for i, units in enumerate(hidden):
-        values = make.lstm(units, sequences=i < len(hidden) - 1)(values)
+        values = make.recurrent(cell, units, sequences=i < len(hidden) - 1)(values)
     code = make.dense(latent, make.code, name="embedding")(values)
     decoding: list[Callable[[Any], Any]] = [keras.layers.RepeatVector(steps)]
-    decoding += [make.lstm(units, sequences=True) for units in reversed(hidden)]
+    decoding += [make.recurrent(cell, units, sequences=True) for units in reversed(hidden)]
     last = make.dense(channels, output_activation)
     decoding.append(keras.layers.TimeDistributed(last, name="reconstruction"))
     return in_a_row(inputs, code, (latent,), decoding)
+
+
+lstm = partial(recurrent, cell=keras.layers.LSTM)
+gru = partial(recurrent, cell=keras.layers.GRU)

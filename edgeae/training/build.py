@@ -1,40 +1,32 @@
-"""Keras models: an `encoder`, a `decoder`, and both in a row as `autoencoder`.
+"""From settings to Keras models: an `encoder`, a `decoder`, and both in a row as `autoencoder`.
 
 All of them take and give scaled samples and have a flat code (n, latent). They consist of Keras's own
 layers, so that a saved model loads wherever Keras is; `untie` makes it so for tied weights.
 """
 
-import math
-
 import keras
 
 from ..config import TrainConfig
-from .conv import convolutional
-from .dense import dense
-from .layers import Layers
-from .lstm import lstm
+from ..models.architectures import ARCHITECTURES
+from ..models.layers import Layers
 
 
 def build(shape: tuple[int, ...], config: TrainConfig) -> keras.Model:
-    """Build an autoencoder, uncompiled.
+    """Build an autoencoder, uncompiled, with Keras's own initial weights.
 
     Args:
         shape: of a sample, without the batch axis.
         config: complete settings.
 
     Returns:
-        A functional model with the layers ``encoder`` and ``decoder``. It takes and gives (n, size) for
-        dense and (n, *shape) for the others.
+        A functional model with the layers ``encoder`` and ``decoder``. It takes and gives (n, size) where
+        the architecture flattens samples, and (n, *shape) elsewhere.
     """
     assert config.hidden is not None and config.latent is not None
-    layers = Layers(l2=config.l2, max_norm=config.max_norm, code=_code_activation(config))
+    layers = Layers(l2=config.l2, max_norm=config.max_norm, code=_code_activation(config), tied=config.tied)
     output = "sigmoid" if config.loss == "bce" else "linear"
-    if config.arch == "dense":
-        size = math.prod(shape)
-        return dense(size, config.hidden, config.latent, output, layers=layers, tied=config.tied)
-    if config.arch == "lstm":
-        return lstm(shape, config.hidden, config.latent, output, layers=layers)
-    return convolutional(shape, config.hidden, config.latent, output, rank=int(config.arch[4]), layers=layers)
+    builder = ARCHITECTURES[config.arch].load_builder()
+    return builder(shape, config.hidden, config.latent, output, layers=layers)
 
 
 def posterior(encoder: keras.Model) -> keras.Model:
