@@ -1,5 +1,6 @@
 """What is minimised: the formulas by hand, and that each objective does what it is for."""
 
+import itertools
 import subprocess
 import sys
 from typing import get_args
@@ -313,14 +314,16 @@ def test_the_largest_norm_holds_in_every_layer(digits, arch):
     assert len(norms) > 20 and max(norms) < 0.5001 and max(norms) > 0.499
 
 
-def test_tied_weights_are_half_as_many_while_training_and_saved_as_plain_layers(digits, tmp_path):
-    config = TrainConfig(hidden=(20, 10), latent=4, epochs=2, batch_size=64, tied=True, loss="mse")
+@pytest.mark.parametrize(("arch", "widths"), [("dense", [64, 20, 10, 4]), ("linear", [64, 4])])
+def test_tied_weights_are_half_as_many_while_training_and_saved_as_plain_layers(digits, arch, widths):
+    sizes = {"hidden": tuple(widths[1:-1]), "latent": widths[-1]}
+    config = TrainConfig(arch=arch, epochs=2, batch_size=64, tied=True, loss="mse", **sizes)
 
     def kernels(model):
         return sum(w.size for w in model.get_weights() if w.ndim == 2)
 
     tied = build((8, 8), config)
-    wanted = 64 * 20 + 20 * 10 + 10 * 4
+    wanted = sum(a * b for a, b in itertools.pairwise(widths))
     assert kernels(tied) == wanted
     trained = train(digits, config)
     assert kernels(trained.model) == 2 * wanted
