@@ -19,6 +19,7 @@ RUNTIME = "runtime/edgeae_runtime"
 WORDS = {"One": 1, "Two": 2, "Three": 3, "Four": 4}
 MOST = {
     "engine": 3,
+    "architecture": 3,
     "format of files": 2,
     "sink": 3,
     "alarm rule": 2,
@@ -85,6 +86,47 @@ def add_engine(copy: Copy) -> None:
         "runtime/pyproject.toml",
         after="[project.optional-dependencies]\n",
         lines='again = ["again"]\n',
+    )
+
+
+def add_architecture(copy: Copy) -> None:
+    """A layer to the code and one back, with a hyperbolic tangent between."""
+    copy.write(
+        "architecture",
+        "edgeae/models/squashed.py",
+        '''"""A code between -1 and 1."""
+
+import math
+
+import keras
+
+from .layers import Layers, in_a_row
+
+
+def squashed(shape, hidden, latent, output_activation, *, layers=None):
+    """Build it; see `architectures.Builder`."""
+    size = math.prod(shape)
+    inputs = keras.Input((size,), name="input")
+    code = Layers().dense(latent, "tanh", name="embedding")(inputs)
+    return in_a_row(inputs, code, (latent,), [Layers().dense(size, output_activation, "reconstruction")])
+''',
+    )
+    table = "edgeae/models/architectures.py"
+    copy.insert("architecture", table, after='Arch: TypeAlias = Literal["dense", ', lines='"squashed", ')
+    copy.insert(
+        "architecture",
+        table,
+        after="ARCHITECTURES: dict[Arch, Architecture] = {\n",
+        lines="""    "squashed": Architecture(
+        builder="squashed:squashed",
+        summary="a code between -1 and 1",
+        axes=None,
+        samples="any shape, flattened",
+        default_hidden=lambda shape: (),
+        default_hidden_text="none",
+        hidden_layers=(0, 0),
+    ),
+""",
     )
 
 
@@ -225,6 +267,7 @@ def add_field(copy: Copy) -> None:
 
 ADD: dict[str, Callable[[Copy], None]] = {
     "engine": add_engine,
+    "architecture": add_architecture,
     "format of files": add_format,
     "sink": add_sink,
     "alarm rule": add_alarm_rule,
@@ -272,12 +315,12 @@ print(json.dumps({
 }))
 """
 
-USE_EXPORTER = """
+USE_TRAINER = """
 import json, sys
 from pathlib import Path
 import numpy as np
 import keras
-import edgeae_export
+import edgeae, edgeae_export
 
 here = Path(sys.argv[1])
 rng = np.random.default_rng(0)
@@ -290,7 +333,11 @@ decoder.set_weights([basis.T, np.full(6, 1e-3)])
 chosen = {"formats": ("onnx",), "precisions": ("int8",), "recipe": "plain-signed"}
 edgeae_export.export((encoder, decoder), rows, here / "x.edgeae", **chosen)
 manifest = json.loads((here / "x.edgeae" / "manifest.json").read_bytes())
+data = edgeae.Data(rows, None)
+trained = edgeae.train(data, edgeae.TrainConfig(arch="squashed", latent=2, epochs=1, batch_size=64))
+code = trained.model.get_layer("encoder").predict(1000 * rows, verbose=0)
 print(json.dumps({
+    "architecture": bool(np.abs(code).max() <= 1 and trained.config.hidden == ()),
     "recipe": {a["recipe"]["name"] for a in manifest["artifacts"]} == {"plain-signed"},
     "field of the manifest": manifest["colour"] == "blue",
 }))
@@ -309,7 +356,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 def used(copy: Copy, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Of each kind, whether the new part does what it should."""
     here = tmp_path_factory.mktemp("used")
-    return copy.run(USE_RUNTIME, BUNDLE, here) | copy.run(USE_EXPORTER, here)
+    return copy.run(USE_RUNTIME, BUNDLE, here) | copy.run(USE_TRAINER, here)
 
 
 def written() -> dict[str, int]:

@@ -218,6 +218,7 @@ def test_standard_input_is_another_each_time_so_nothing_of_it_goes_on(tiny) -> N
         ["-", "-", "-o", "out"],
         ["-", "-o", "out", "--format", "csv"],
         ["-", "--engine", "ray"],
+        ["-", "--on", "ray"],
     ],
 )
 def test_standard_input_goes_alone_and_stays_here(tiny, words) -> None:
