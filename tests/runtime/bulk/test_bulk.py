@@ -217,7 +217,6 @@ def test_standard_input_is_another_each_time_so_nothing_of_it_goes_on(tiny) -> N
         ["-", "x.csv", "-o", "out"],
         ["-", "-", "-o", "out"],
         ["-", "-o", "out", "--format", "csv"],
-        ["-", "--engine", "ray"],
         ["-", "--on", "ray"],
     ],
 )

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COUNTS = json.loads((ROOT / "benchmarks" / "instructions.json").read_text())
 BARE = "bare autoencoder, litert's own calls, int8"
 
