@@ -1,4 +1,5 @@
 import atexit
+import gc
 import gzip
 import os
 import shutil
@@ -14,6 +15,17 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ["EDGEAE_TUNE"] = "off"
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="edgeae-cache-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+# TensorFlow and its companions are half a million objects, which the collector would look through hundreds of
+# times, a fifth of all the time: none of them is ever garbage, so from the first test on it passes them over.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)
+    gc.enable()
 
 
 last_line = []
