@@ -1,7 +1,12 @@
+import os
+
+# Two workers share two processors: were each to start two threads as well, as OpenMP does for k-means and
+# linear algebra, these would spend twice the work's time waiting for each other. Read when numpy is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import atexit
 import gc
 import gzip
-import os
 import shutil
 import tempfile
 
