@@ -88,7 +88,7 @@ def evaluate(
 
     if json_file is not None:
         check_file_target(json_file)
-    import_tensorflow()
+    import_tensorflow(command=True)
     from ..evaluation.files import evaluate_files
     from ..evaluation.tables import as_text
 
@@ -128,7 +128,7 @@ def report(run: Path, out: Path, force: bool, **settings: Any) -> None:
 
     check_target(out, force=force)
     check_file_target(out)
-    import_tensorflow()
+    import_tensorflow(command=True)
     from ..report.report import write_report
 
     size = write_report(run, out, **settings)

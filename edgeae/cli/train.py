@@ -60,7 +60,7 @@ def train(
     checkpoint = checkpoint_path(out)
     check_checkpoint(checkpoint, resume=resume, force=force)
     samples = read_data(data, columns, label_column, normal, window, stride)
-    import_tensorflow()
+    import_tensorflow(command=True)
     from ..training.train import TrainingError
     from ..training.train import train as run_training
 
@@ -107,7 +107,7 @@ def demo(out: Path, force: bool) -> None:
     from edgeae_runtime.files import check_target
 
     check_target(out, force=force)
-    import_tensorflow()
+    import_tensorflow(command=True)
     from ..demo import run_demo
 
     run_demo(out, force=force, epoch_bar=epoch_bar, say=click.echo)

@@ -69,7 +69,7 @@ def export(
     pair = (encoder, decoder)
     if (model is None) == (encoder is None) or (encoder is None) != (decoder is None):
         raise click.UsageError("name a MODEL, or both --encoder and --decoder")
-    import_tensorflow()
+    import_tensorflow(command=True)
     from .pipeline import export_source, open_source, options_of
 
     options = options_of(config)

@@ -1,6 +1,7 @@
 """Keep the chatter of native libraries off the terminal, unless something goes wrong."""
 
 import contextlib
+import gc
 import io
 import os
 import sys
@@ -32,11 +33,25 @@ def quiet() -> Iterator[None]:
             os.close(saved)
 
 
-def import_tensorflow() -> None:
-    """Import TensorFlow and let it look for devices without printing about it."""
+def import_tensorflow(*, command: bool = False) -> None:
+    """Import TensorFlow and let it look for devices without printing about it.
+
+    Args:
+        command: whether this process is a command's, over when its work is done. The garbage collector then
+            passes over all that is there by now, half a million objects of TensorFlow's: to look through
+            them again and again took a third of an export.
+    """
     if "tensorflow" in sys.modules:
         return
-    with quiet():
-        import tensorflow
+    collects = gc.isenabled()
+    gc.disable()  # what is imported stays
+    try:
+        with quiet():
+            import tensorflow
 
-        tensorflow.config.list_physical_devices()
+            tensorflow.config.list_physical_devices()
+    finally:
+        if collects:
+            gc.enable()
+    if command:
+        gc.freeze()

@@ -202,9 +202,10 @@ def test_a_pickle_is_read_by_a_process_that_never_trained(fitted, rows, tmp_path
     (tmp_path / "model.pickle").write_bytes(pickle.dumps(fitted))
     np.save(tmp_path / "rows.npy", rows)
     script = """
-import pickle, numpy
+import gc, pickle, numpy
 model = pickle.load(open("model.pickle", "rb"))
 numpy.save("scores.npy", model.score_samples(numpy.load("rows.npy")))
+assert gc.isenabled() and not gc.get_freeze_count()  # the collector is the caller's
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
     np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), fitted.score_samples(rows), rtol=1e-6)
