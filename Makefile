@@ -88,7 +88,7 @@ apt:
 	@$(PYTHON) tests/packages.py
 
 test-fast: .venv  ## the unit tests alone, without the slow ones
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore=tests/system -m 'not slow'
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not slow' tests/export tests/runtime tests/trainer
 
 test-processors: .venv  ## the runtime on seven other processors, x86 and Arm, emulated (Debian 12's qemu-user)
 	$(BIN)/pytest tests/processors

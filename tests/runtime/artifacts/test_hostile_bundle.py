@@ -241,7 +241,7 @@ import edgeae_runtime
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()
 try:
-    edgeae_runtime.verify(edgeae_runtime.Bundle(edgeae_runtime.bundle.archive.Path(sys.argv[1])))
+    edgeae_runtime.verify(edgeae_runtime.Bundle(sys.argv[1]))
 except edgeae_runtime.BundleError as error:
     print(error)
 assert peak() - before < {MEGABYTES // 3} * 1024, peak() - before

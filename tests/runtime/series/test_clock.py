@@ -1,6 +1,7 @@
 """Times and numbers that are wrong: what one of them costs, and what every n-th does."""
 
 import json
+import logging
 import shutil
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
@@ -22,9 +23,10 @@ from edgeae_runtime.series.stream_clock import (
     Numbers,
     StreamClock,
 )
+from edgeae_runtime.watch.config import WatchConfig
 from edgeae_runtime.watch.intake import Intake
-from edgeae_runtime.watch.log import Log
-from edgeae_runtime.watch.metrics import new_metrics
+from edgeae_runtime.watch.log import RateFilter
+from edgeae_runtime.watch.metrics import Metrics
 
 COUNT = 12_000
 LOST = 10
@@ -73,11 +75,15 @@ class Counted:
 
     def __init__(self, ae: edgeae_runtime.Autoencoder) -> None:
         self.log: list[str] = []
-        self.metrics = new_metrics()
+        self.metrics = Metrics()
         values = ae.manifest.input.size // (ae.manifest.input.window or 1)
         self.values = ["60", "101000", "0.005", "-99.5", "3.5", "2850"][:values]
-        log = Log(self.log.append)
-        self.intake = Intake(ae, 0.5, {"hold": 0}, embedding=False, metrics=self.metrics, log=log)
+        log = logging.Logger("a watch")
+        self.rate = RateFilter(log)
+        handler = logging.Handler()
+        handler.emit = lambda record: self.log.append(record.getMessage())  # type: ignore[method-assign]
+        log.addHandler(handler)
+        self.intake = Intake(ae, 0.5, WatchConfig(), metrics=self.metrics, log=log)
 
     def take(self, *, seq: Any = None, time: Any = None) -> None:
         more = (f',"seq":{json.dumps(seq)}' if seq is not None else "") + (
@@ -89,7 +95,7 @@ class Counted:
 
     def __getitem__(self, name: str) -> float:
         self.intake.count()
-        return self.metrics[f"{name}_total"]
+        return getattr(self.metrics, f"{name}_total")
 
 
 # --- one reading, or every n-th ------------------------------------------------------------------
@@ -248,7 +254,7 @@ def test_readings_that_come_again_are_told(row) -> None:
     for seq in (1, 2, 3, 2, 3, 4):
         counted.take(seq=seq)
     assert (len(counted.intake.results), counted["repeated"]) == (4, 2)
-    counted.intake._log.flush(now=True)
+    counted.rate.flush(now=True)
     assert counted.log == [
         "a reading is left out: it came before (seq 2)",
         "a reading is left out: it came before (seq 3)",
@@ -260,7 +266,7 @@ def test_readings_of_one_second_are_told(row) -> None:
     for i in range(100):
         counted.take(time=START + i // 4)
     assert (len(counted.intake.results), counted["late"]) == (25, 75)
-    counted.intake._log.flush(now=True)
+    counted.rate.flush(now=True)
     (first, rest) = counted.log
     assert first == (
         "a reading is left out: its time, 2023-11-14 22:13:20, is not after the last one, "
