@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from .data.dataset import Data
     from .data.load import load_data
     from .estimator.estimator import Autoencoder
-    from .evaluation.detection import Detected, Found
-    from .evaluation.downstream import Downstream, Usefulness
     from .evaluation.evaluate import evaluate
-    from .evaluation.figures import Compression, ErrorFigures, Evaluation
+    from .evaluation.figures import Evaluation
     from .evaluation.ground_truth import Samples
-    from .evaluation.robustness import Curve
+    from .evaluation.measures.detection import Detected, Found
+    from .evaluation.measures.downstream import Downstream, Usefulness
+    from .evaluation.measures.error import Compression, ErrorFigures
+    from .evaluation.measures.robustness import Curve
     from .models.architectures import Arch
     from .report.report import write_report
     from .training.partial import ResumeError
@@ -82,12 +83,13 @@ _HOMES = {
     ".data.dataset": ("Data",),
     ".data.load": ("load_data",),
     ".estimator.estimator": ("Autoencoder",),
-    ".evaluation.detection": ("Detected", "Found"),
-    ".evaluation.downstream": ("Downstream", "Usefulness"),
+    ".evaluation.measures.detection": ("Detected", "Found"),
+    ".evaluation.measures.downstream": ("Downstream", "Usefulness"),
     ".evaluation.evaluate": ("evaluate",),
-    ".evaluation.figures": ("Compression", "ErrorFigures", "Evaluation"),
+    ".evaluation.figures": ("Evaluation",),
+    ".evaluation.measures.error": ("Compression", "ErrorFigures"),
     ".evaluation.ground_truth": ("Samples",),
-    ".evaluation.robustness": ("Curve",),
+    ".evaluation.measures.robustness": ("Curve",),
     ".models.architectures": ("Arch",),
     ".report.report": ("write_report",),
     ".training.partial": ("ResumeError",),

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from edgeae_export.config import ExportConfig
+from edgeae_runtime.cli import step_bar
 
 from ..config import NOISES
 
@@ -89,11 +90,13 @@ def evaluate(
     if json_file is not None:
         check_file_target(json_file)
     import_tensorflow(command=True)
+    from ..evaluation.evaluate import STEPS
     from ..evaluation.files import evaluate_files
     from ..evaluation.tables import as_text
 
     kinds = tuple(kind for kind in noise if kind != "none")
-    evaluation = evaluate_files(model, data, noise=kinds, **settings).evaluation
+    with step_bar("Evaluating", STEPS) as step:
+        evaluation = evaluate_files(model, data, noise=kinds, progress=step, **settings).evaluation
     click.echo(as_text(evaluation))
     if json_file is not None:
         with new_file(json_file) as file:
@@ -129,7 +132,8 @@ def report(run: Path, out: Path, force: bool, **settings: Any) -> None:
     check_target(out, force=force)
     check_file_target(out)
     import_tensorflow(command=True)
-    from ..report.report import write_report
+    from ..report.report import STEPS, write_report
 
-    size = write_report(run, out, **settings)
+    with step_bar("Evaluating", STEPS) as step:
+        size = write_report(run, out, progress=step, **settings)
     click.echo(f"{out}: {size / 1000:,.0f} kB; open it in any browser, no network needed")

@@ -11,6 +11,8 @@ from edgeae_runtime import Floats, Scaler, reconstruction_error
 from .subjects import Evaluated, flat_scaled
 
 FOREST_SEED = 0
+IDENTITY = "identity copy"
+"""Name of what copies its input."""
 
 
 def pca_subject(scaler: Scaler, fit_rows: NDArray[Any], latent: int) -> Evaluated:
@@ -36,7 +38,7 @@ def identity_subject(scaler: Scaler) -> Evaluated:
         scaled = flat_scaled(scaler, rows)
         return scaled, np.zeros(len(scaled)), scaled
 
-    return Evaluated("identity copy", reconstruct, None)
+    return Evaluated(IDENTITY, reconstruct, None)
 
 
 def forest_scores(scaler: Scaler, fit_rows: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[np.float64]]:

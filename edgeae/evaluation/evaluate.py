@@ -1,42 +1,36 @@
 """Evaluation: did it learn anything, what is it good for, and do the exported files say the same?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from edgeae_export.source import Source
-from edgeae_runtime import DataError, Scaler
+from edgeae_runtime import DataError
 from edgeae_runtime.bundle import DEFAULT_RULE, Rule
 from edgeae_runtime.named import by_name
 
 from ..config import NOISES, NoiseKind
-from .baselines import forest_scores, identity_subject, pca_subject
-from .detection import Detected, Truth, detection
-from .downstream import Downstream, check_classes, downstream, halves
-from .figures import Evaluation, are_images, compression_of, error_figures
-from .ground_truth import Samples, known_truth
-from .robustness import LEVELS, robustness
-from .subjects import Evaluated, Measured, Opened, from_source, measure, open_subjects
+from .baselines import pca_subject
+from .context import LEVELS, Context, are_images
+from .figures import MEASURES, Evaluation
+from .ground_truth import Samples, check_classes, known_truth
+from .split import two_parts
+from .subjects import Opened, from_source, measure, open_subjects
 
-MOST_NOISY_ROWS = 2000
-"""Rows on which robustness is measured, drawn with the seed."""
-LEAST_FIT_ROWS = 2
+STEPS = 1 + len(MEASURES)
+"""How often `evaluate_opened` reports its progress."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """An evaluation, and what went into it."""
 
-    opened: Opened
-    samples: Samples
-    """With rows in the shape that the model takes."""
-    truth: Truth | None
-    measured: dict[str, Measured]
-    """By subject: codes and errors of every row."""
+    context: Context
     evaluation: Evaluation
 
 
@@ -96,6 +90,7 @@ def evaluate_opened(
     levels: Sequence[float] = LEVELS,
     seed: int = 0,
     posterior: Any = None,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> Outcome:
     """Do the work of `evaluate`, once everything is read.
 
@@ -109,39 +104,63 @@ def evaluate_opened(
         levels: as for `evaluate`.
         seed: as for `evaluate`.
         posterior: Keras model of a variational run: scaled samples to the code's log-variance.
+        progress: called with the name of each of the `STEPS` before it is done.
     """
+    # For matrices of this size threads cost more than they give: they spin while they wait for each other,
+    # and on a busy machine the probe on raw images took ten times the CPU time. Keras has its own threads.
+    with threadpool_limits(1):
+        progress("codes and errors")
+        context = _context(
+            opened,
+            samples,
+            fit,
+            normal,
+            rule=rule,
+            noise=noise,
+            levels=levels,
+            seed=seed,
+            posterior=posterior,
+        )
+        figures = {}
+        for one in MEASURES:
+            progress(one.field)
+            figures[one.field] = one.compute(context)
+    rows, fit_rows = len(context.samples.rows), 0 if fit is None else len(fit)
+    return Outcome(context, Evaluation(rows=rows, fit_rows=fit_rows, **figures))
+
+
+def _context(
+    opened: Opened,
+    samples: Samples,
+    fit: NDArray[Any] | None,
+    normal: str | None,
+    *,
+    seed: int,
+    **settings: Any,
+) -> Context:
+    """Return what is measured on: the rows' truth, the baseline, and what all models make of the rows."""
     samples = replace(samples, rows=_shaped(samples.rows, opened, "the data"))
     if samples.labels is not None and samples.labels.dtype.kind == "M":
         samples = replace(samples, labels=None, periods=samples.labels)
     truth = known_truth(samples, normal)
     if samples.labels is not None and truth is None:
         check_classes(samples.labels)
-    first, second = _two_parts(samples, truth, seed)
+    first, second = two_parts(samples, truth, seed)
     pca = pca_subject(opened.scaler, samples.rows[first] if fit is None else fit, opened.latent_size)
     compared = opened.subjects if fit is None else (*opened.subjects, pca)
-    measured = {subject.name: measure(subject, opened.scaler, samples.rows) for subject in compared}
-    codes = {subject.name: measured[subject.name].codes for subject in opened.subjects}
-    whole = [s for s in opened.subjects if measured[s.name].absolute is not None]
-    images = are_images(opened.input.shape, series=samples.series or opened.input.window is not None)
-    noisy = np.random.default_rng(seed).permutation(second)[:MOST_NOISY_ROWS]
-    evaluation = Evaluation(
-        rows=len(samples.rows),
-        fit_rows=0 if fit is None else len(fit),
-        compression=compression_of(samples.rows, opened.latent_size),
-        error=tuple(error_figures(s, measured[s.name], samples.rows, images=images) for s in compared),
-        robustness=robustness(
-            [*whole, pca, identity_subject(opened.scaler)],
-            opened.scaler,
-            samples.rows[np.sort(noisy)],
-            kinds=noise,
-            levels=levels,
-            seed=seed,
-        ),
-        downstream=_downstream(opened.scaler, samples, truth, codes, pca, seed),
-        detection=() if truth is None else _detections(opened, samples, fit, measured, pca, truth, rule),
-        kl=None if posterior is None else _kl(opened.scaler, posterior, codes["keras"], samples.rows),
+    return Context(
+        opened=opened,
+        samples=samples,
+        truth=truth,
+        fit=fit,
+        pca=pca,
+        unfitted=second,
+        compared=compared,
+        measured={subject.name: measure(subject, opened.scaler, samples.rows) for subject in compared},
+        images=are_images(opened.input.shape, series=samples.series or opened.input.window is not None),
+        seed=seed,
+        **settings,
     )
-    return Outcome(opened, samples, truth, measured, evaluation)
 
 
 def _shaped(rows: NDArray[Any], opened: Opened, what: str) -> NDArray[Any]:
@@ -152,72 +171,3 @@ def _shaped(rows: NDArray[Any], opened: Opened, what: str) -> NDArray[Any]:
             f"{what}: found {rows.shape}, the model takes samples of shape {shape}; (n, …) of them"
         )
     return rows.reshape(-1, *shape)
-
-
-def _two_parts(samples: Samples, truth: Truth | None, seed: int) -> tuple[Any, Any]:
-    """Return indices of two disjoint halves of the normal rows; of few rows, all twice."""
-    rows = np.arange(len(samples.rows)) if truth is None else np.flatnonzero(~truth.anomalous)
-    if len(rows) < 2 * LEAST_FIT_ROWS:
-        return rows, rows
-    if samples.series:
-        first, second = halves(rows, seed, in_time=samples.overlap)
-    else:
-        first, second = np.split(np.random.default_rng(seed).permutation(len(rows)), [len(rows) // 2])
-    return rows[first], rows[second]
-
-
-def _downstream(
-    scaler: Scaler,
-    samples: Samples,
-    truth: Truth | None,
-    codes: Mapping[str, NDArray[Any]],
-    pca: Evaluated,
-    seed: int,
-) -> Downstream | None:
-    """Compare the codes with input and PCA; not for anomalies of a series, which are no classes."""
-    labels = samples.labels
-    if labels is None or (
-        truth is not None and (samples.series or np.unique(labels, return_counts=True)[1].min() < 2)
-    ):
-        return None
-    train, test = halves(labels, seed, in_time=samples.overlap if samples.series else None)
-    chosen = np.concatenate([train, test])
-    raw = scaler.scale(samples.rows[chosen])
-    representations = {name: values[chosen] for name, values in codes.items()}
-    representations[pca.name] = pca.reconstruct(samples.rows[chosen])[0]
-    representations["raw input"] = raw.reshape(len(raw), -1)
-    split = np.arange(len(train)), np.arange(len(train), len(chosen))
-    return downstream(representations, labels[chosen], *split, seed=seed)
-
-
-def _detections(
-    opened: Opened,
-    samples: Samples,
-    fit: NDArray[Any] | None,
-    measured: Mapping[str, Measured],
-    pca: Evaluated,
-    truth: Truth,
-    rule: Rule,
-) -> tuple[Detected, ...]:
-    """Judge every subject, and the baselines where there are rows to fit them on."""
-    found = [detection(s.name, measured[s.name].errors, s.threshold or 0.0, truth) for s in opened.subjects]
-    if fit is None:
-        return tuple(found)
-    held_out = fit if opened.source is None else opened.source.rows
-    limit = rule.choose(measure(pca, opened.scaler, held_out).errors).value
-    found.append(detection(f"{pca.name} reconstruction", measured[pca.name].errors, limit, truth))
-    forest = forest_scores(opened.scaler, fit)
-    limit = rule.choose(forest(held_out)).value
-    found.append(detection("isolation forest", forest(samples.rows), limit, truth))
-    return tuple(found)
-
-
-def _kl(scaler: Scaler, posterior: Any, means: NDArray[Any], rows: NDArray[Any]) -> tuple[float, ...]:
-    """Return each dimension's KL from the standard normal: ``(μ² + σ² - 1 - log σ²) / 2``, in nats.
-
-    Kingma and Welling 2014, "Auto-Encoding Variational Bayes", appendix B.
-    """
-    scaled = scaler.scale(rows).reshape(-1, *posterior.input_shape[1:])
-    log_variance = posterior.predict(scaled, verbose=0).reshape(means.shape).astype(np.float64)
-    terms = (np.square(means, dtype=np.float64) + np.exp(log_variance) - 1 - log_variance) / 2
-    return tuple(terms.mean(axis=0).tolist())

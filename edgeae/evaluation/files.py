@@ -1,6 +1,6 @@
 """From files to what is evaluated: a run or bundle, rows, labels and times."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ def evaluate_files(
     threshold: str = str(DEFAULT_RULE),
     noise: Sequence[NoiseKind] = NOISES,
     seed: int = 0,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> Outcome:
     """Read a run or bundle and data, and evaluate the one on the other.
 
@@ -51,6 +52,7 @@ def evaluate_files(
         threshold: rule.
         noise: kinds.
         seed: for everything random.
+        progress: called with the name of each of the `STEPS` before it is done.
 
     Raises:
         EdgeaeError: as for `evaluate`; or a file cannot be read.
@@ -94,6 +96,7 @@ def evaluate_files(
         noise=noise,
         seed=seed,
         posterior=load_keras(posterior) if is_variational else None,
+        progress=progress,
     )
 
 

@@ -9,9 +9,6 @@ from numpy.typing import NDArray
 from edgeae_runtime import DataError
 from edgeae_runtime.errors import Argument
 
-from .detection import Truth, anomalous_rows
-from .downstream import check_classes
-
 
 @dataclass(frozen=True)
 class Samples:
@@ -31,6 +28,49 @@ class Samples:
     """Of a series: how many rows after a row share readings with it."""
     span: np.timedelta64 = field(default_factory=lambda: np.timedelta64(0, "us"))
     """From a row's first reading to its last: it is abnormal where any of them is."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Which rows are anomalies, and for a series in what order and when."""
+
+    anomalous: NDArray[np.bool_]
+    """(n,)."""
+    series: bool = False
+    timestamps: NDArray[Any] | None = None
+    """(n,) datetime64: when each row was complete, so when its alarm would be raised."""
+    periods: NDArray[Any] | None = None
+    """(episodes, 2) datetime64, where labels came as times; else runs of anomalous rows are episodes."""
+    span: np.timedelta64 | None = None
+    """From a row's first reading to its last; a row belongs to an episode while any of them does."""
+
+
+def anomalous_rows(labels: NDArray[Any], normal: str | None) -> NDArray[np.bool_] | None:
+    """Return which rows (n,) are anomalies, or None where the labels do not say.
+
+    Args:
+        labels: (n,); 0 is normal and 1 anomalous unless ``normal`` names the normal label.
+        normal: that label.
+
+    Raises:
+        DataError: no row has the label ``normal``, or there are only normal or only anomalous rows.
+    """
+    if normal is None and not np.isin(labels.astype(str), ("0", "1", "0.0", "1.0", "False", "True")).all():
+        return None
+    names = labels.astype(str)
+    anomalous: NDArray[np.bool_] = (
+        np.isin(names, ("1", "1.0", "True")) if normal is None else names != str(normal)
+    )
+    if anomalous.all() or not anomalous.any():
+        only = "anomalous" if anomalous.all() else "normal"
+        known = ", ".join(np.unique(names)[:10])
+        raise DataError(
+            f"labels: all {len(labels)} rows are {only} (the labels are {known}); detection needs normal and "
+            "anomalous rows; give both, name the normal label with ",
+            Argument("normal"),
+            ", or leave the labels out",
+        )
+    return anomalous
 
 
 def known_truth(samples: Samples, normal: str | None) -> Truth | None:
@@ -62,3 +102,28 @@ def known_truth(samples: Samples, normal: str | None) -> Truth | None:
     if anomalous is None:
         return None
     return Truth(anomalous, samples.series, samples.timestamps, samples.periods, samples.span)
+
+
+def check_classes(labels: NDArray[Any]) -> None:
+    """Refuse labels (n,) on which nothing can be trained and tested.
+
+    Raises:
+        DataError: one class only, or a class of a single row.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    if len(classes) < 2:
+        raise DataError(
+            f"labels: all {len(labels)} rows are {str(classes[0])!r}; expected at least two classes; give "
+            "rows of other classes, or leave the labels out"
+        )
+    if counts.min() < 2:
+        raise DataError(
+            f"labels: only one row is {str(classes[np.argmin(counts)])!r}; every class needs one to train "
+            "and one to test on; leave it out, or check that the labels are classes and not measurements"
+        )
+
+
+def runs_of(flags: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+    """Return the indices of each run of consecutive true flags (n,)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    return [np.arange(start, stop) for start, stop in edges.reshape(-1, 2)]

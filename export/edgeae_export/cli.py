@@ -1,13 +1,11 @@
 """The command ``edgeae export``."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeae_runtime.cli import chosen, format_table, progress_bar, setting_options
+from edgeae_runtime.cli import chosen, format_table, setting_options, step_bar
 from edgeae_runtime.names import MANIFEST_NAME
 
 from .config import ExportConfig
@@ -80,7 +78,7 @@ def export(
         scaler=_scaler(settings["scaler"]),
         latent_layer=settings["latent_layer"],
     )
-    with _bar(len(options.kinds())) as step:
+    with step_bar("Exporting", len(options.kinds())) as step:
         manifest = export_source(
             source,
             out,
@@ -110,14 +108,3 @@ def _scaler(raw_range: tuple[float, float] | None) -> "Scaler":
     if not low < high:
         raise click.UsageError(f"--raw-range: {low:g} is not below {high:g}")
     return Scaler(kind="minmax", offset=(low,), gain=(1 / (high - low),))
-
-
-@contextmanager
-def _bar(steps: int) -> Iterator[Callable[[str], None]]:
-    """Show a progress bar with the artifact that is being made; silent where there is no terminal."""
-
-    def show(artifact: str | None) -> str:
-        return artifact or ""
-
-    with progress_bar("Exporting", steps, show) as bar:
-        yield lambda artifact: bar.update(1, artifact)

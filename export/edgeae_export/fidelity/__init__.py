@@ -6,11 +6,17 @@ from edgeae_runtime.lazy import attributes
 
 if TYPE_CHECKING:
     from .candidate import Candidate
-    from .reference import Reference
+    from .reference import Reference, predict
     from .table import fidelity_table
 
-__all__ = ["Candidate", "Reference", "fidelity_table"]
+__all__ = ["Candidate", "Reference", "fidelity_table", "predict"]
 
 __getattr__ = attributes(
-    __name__, {"Candidate": "candidate", "Reference": "reference", "fidelity_table": "table"}
+    __name__,
+    {
+        "Candidate": "candidate",
+        "Reference": "reference",
+        "fidelity_table": "table",
+        "predict": "reference",
+    },
 )

@@ -38,8 +38,8 @@ class Reference:
             DataError: the model does not give back its input's shape, or its error is not finite.
         """
         scaled = source.scaler.scale(rows).reshape(-1, *source.encoder.input_shape[1:])
-        code = _predict(source.encoder, scaled)
-        reconstruction = _predict(source.decoder, code)
+        code = predict(source.encoder, scaled)
+        reconstruction = predict(source.decoder, code)
         if reconstruction.shape != scaled.shape:
             raise DataError(
                 f"the decoder gives {reconstruction.shape[1:]} for an input of {scaled.shape[1:]}; "
@@ -72,7 +72,7 @@ class Reference:
         elif role == "encoder":
             embedding = outputs[0]
             code = embedding.reshape(-1, *self.source.decoder.input_shape[1:])
-            error = reconstruction_error(self.scaled, _predict(self.source.decoder, code))
+            error = reconstruction_error(self.scaled, predict(self.source.decoder, code))
         elif role == "autoencoder":
             embedding, reconstruction = outputs[0], outputs[1].reshape(self.scaled.shape)
             error = reconstruction_error(self.scaled, reconstruction)
@@ -108,9 +108,13 @@ class Reference:
         return self.source.scaler.scale(samples).reshape(self.scaled.shape)
 
 
-def _predict(model: Any, batch: Floats) -> Floats:
-    result: Floats = model.predict(batch, batch_size=PREDICT_ROWS, verbose=0)
-    return result
+def predict(model: Any, batch: Floats) -> Floats:
+    """Return what a Keras model gives for inputs (n, …), `PREDICT_ROWS` of them at a time.
+
+    ``model.predict`` gives the same bits, and spends four times as long around them.
+    """
+    starts = range(0, len(batch), PREDICT_ROWS)
+    return np.concatenate([model.predict_on_batch(batch[start : start + PREDICT_ROWS]) for start in starts])
 
 
 def _mean_cosine(found: Floats, expected: Floats) -> float:

@@ -6,9 +6,9 @@ from ..lazy import attributes
 
 if TYPE_CHECKING:
     from .options import chosen, setting_options
-    from .terminal import format_table, progress_bar
+    from .terminal import format_table, progress_bar, step_bar
 
-__all__ = ["chosen", "format_table", "progress_bar", "setting_options"]
+__all__ = ["chosen", "format_table", "progress_bar", "setting_options", "step_bar"]
 
 __getattr__ = attributes(
     __name__,
@@ -17,5 +17,6 @@ __getattr__ = attributes(
         "format_table": "terminal",
         "progress_bar": "terminal",
         "setting_options": "options",
+        "step_bar": "terminal",
     },
 )

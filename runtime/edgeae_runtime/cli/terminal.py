@@ -1,8 +1,8 @@
 """What people see in a terminal: a progress bar, and tables."""
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 
@@ -14,6 +14,17 @@ def progress_bar(
 
     hidden = not sys.stderr.isatty()
     return click.progressbar(length=length, label=label, item_show_func=show, hidden=hidden, file=sys.stderr)
+
+
+@contextmanager
+def step_bar(label: str, steps: int) -> Iterator[Callable[[str], None]]:
+    """Show `progress_bar`; what it gives is called with the name of each step before it is done."""
+
+    def show(step: str | None) -> str:
+        return step or ""
+
+    with progress_bar(label, steps, show) as bar:
+        yield lambda step: bar.update(1, step)
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:

@@ -19,13 +19,16 @@ from edgeae.cli.evaluate import evaluate as command
 from edgeae.config import NOISES
 from edgeae.data.labels import read_labels
 from edgeae.evaluation.baselines import forest_scores, identity_subject, pca_subject
-from edgeae.evaluation.detection import Truth, anomalous_rows, detection, runs_of
-from edgeae.evaluation.downstream import downstream, halves
-from edgeae.evaluation.evaluate import _kl, evaluate
-from edgeae.evaluation.figures import Evaluation, are_images
+from edgeae.evaluation.context import LEVELS, are_images
+from edgeae.evaluation.evaluate import evaluate
+from edgeae.evaluation.figures import Evaluation
 from edgeae.evaluation.files import evaluate_files, read_samples
-from edgeae.evaluation.ground_truth import Samples
-from edgeae.evaluation.robustness import LEVELS, robustness
+from edgeae.evaluation.ground_truth import Samples, Truth, anomalous_rows, runs_of
+from edgeae.evaluation.measures.detection import detection
+from edgeae.evaluation.measures.downstream import downstream
+from edgeae.evaluation.measures.kl import kl_terms
+from edgeae.evaluation.measures.robustness import robustness
+from edgeae.evaluation.split import halves
 from edgeae.evaluation.tables import as_text, tables
 from edgeae.training.noise import corrupt
 from edgeae_runtime import DataError, EdgeaeError, Input, Scaler, load
@@ -397,7 +400,7 @@ class Posterior:
     def __init__(self, log_variance):
         self.log_variance = log_variance
 
-    def predict(self, rows, verbose):
+    def predict_on_batch(self, rows):
         return np.tile(np.float32(self.log_variance), (len(rows), 1))
 
 
@@ -411,7 +414,7 @@ def test_the_kl_term_is_the_integral_that_it_stands_for():
     expected = [
         quad(integrand, -15, 15, (m, np.exp(v / 2)))[0] for m, v in zip(means, log_variance, strict=True)
     ]
-    found = _kl(UNSCALED, Posterior(log_variance), np.tile(np.float32(means), (4, 1)), np.zeros((4, 3)))
+    found = kl_terms(UNSCALED, Posterior(log_variance), np.tile(np.float32(means), (4, 1)), np.zeros((4, 3)))
     assert found == pytest.approx(expected, abs=1e-5)
     assert found[2] == pytest.approx(0, abs=1e-6)
 
@@ -518,8 +521,8 @@ def test_labels_may_stand_in_a_column_of_the_data_but_only_there_or_elsewhere(re
     path = tmp_path / "x.csv"
     path.write_text("\n".join(lines) + "\n")
     found = evaluate_files(TINY, path, label_column="state", normal="s0", noise=())
-    np.testing.assert_allclose(found.samples.rows, readings, rtol=1e-6)
-    assert found.truth.anomalous.tolist() == [bool(i % 2) for i in range(len(readings))]
+    np.testing.assert_allclose(found.context.samples.rows, readings, rtol=1e-6)
+    assert found.context.truth.anomalous.tolist() == [bool(i % 2) for i in range(len(readings))]
     with pytest.raises(DataError, match="both labels and label_column say what they are"):
         evaluate_files(TINY, path, labels=path, label_column="state")
 

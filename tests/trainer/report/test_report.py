@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import io
 import itertools
 import json
@@ -20,8 +21,11 @@ from edgeae.cli.evaluate import report as command
 from edgeae.evaluation.evaluate import evaluate_opened
 from edgeae.evaluation.ground_truth import Samples
 from edgeae.evaluation.subjects import from_source
-from edgeae.report.charts import _peaks, latent_points, png
-from edgeae.report.report import verdicts, write_report
+from edgeae.report.layout import Page, png
+from edgeae.report.report import write_report
+from edgeae.report.sections.latent import latent_points
+from edgeae.report.sections.series import peaks
+from edgeae.report.sections.summary import verdicts
 from edgeae_export.errors import RunError
 from edgeae_runtime import OutputError
 from edgeae_runtime.bundle.thresholds import DEFAULT_RULE
@@ -334,15 +338,16 @@ def test_failures_are_shaded_where_they_were(browser, pages):
 
 
 @pytest.fixture(scope="module")
-def outcome(trained):
+def page(trained):
     samples = Samples(DIGITS.images[:300].astype(np.float32), labels=DIGITS.target[:300])
     opened = from_source(trained.source, DEFAULT_RULE)
-    return evaluate_opened(opened, samples, None, normal=None, rule=DEFAULT_RULE, noise=("gaussian",))
+    found = evaluate_opened(opened, samples, None, normal=None, rule=DEFAULT_RULE, noise=("gaussian",))
+    return Page("digits.run", "digits", found, {"loss": [1.0], "val_loss": [1.0]}, {}, None)
 
 
-def test_the_latent_space_keeps_the_distances_of_the_first_components(outcome):
-    found = latent_points(outcome, "keras")
-    codes = outcome.measured["keras"].codes.astype(np.float64)
+def test_the_latent_space_keeps_the_distances_of_the_first_components(page):
+    found = latent_points(page)
+    codes = page.measured.codes.astype(np.float64)
     _, _, directions = np.linalg.svd(codes - codes.mean(axis=0), full_matrices=False)
     expected = (codes - codes.mean(axis=0)) @ directions[:3].T
     points = np.array(found["points"])
@@ -368,22 +373,25 @@ def test_an_image_survives_its_way_into_the_page():
     np.testing.assert_allclose(pixels[..., :3], colours / 255, atol=1 / 255)
 
 
-def test_a_long_series_keeps_its_peaks():
+def test_a_long_series_keeps_itspeaks():
     errors = np.random.default_rng(0).exponential(size=23_456)
-    kept = _peaks(errors)
+    kept = peaks(errors)
     assert len(kept) <= 2500 and np.all(np.diff(kept) > 0)
     assert set(np.argsort(errors)[-20:]) <= set(kept)
 
 
-def test_the_verdict_says_what_the_curves_say(outcome):
-    history = {"loss": [1.0, 0.5, 0.2], "val_loss": [1.0, 0.5, 0.6]}
-    lines = verdicts(outcome, history)
-    better = outcome.evaluation.robustness[0].mse[0] < outcome.evaluation.robustness[1].mse[0]
+def test_the_verdict_says_what_the_curves_say(page):
+    def said(loss, val_loss):
+        return verdicts(dataclasses.replace(page, history={"loss": loss, "val_loss": val_loss}))
+
+    lines = said([1.0, 0.5, 0.2], [1.0, 0.5, 0.6])
+    curves = page.outcome.evaluation.robustness
+    better = curves[0].mse[0] < curves[1].mse[0]
     assert ("is not below that of PCA-8" in lines[0]) == (not better)
     assert lines[1].startswith("It removes noise: at 0.5")
     assert len(lines) == 2
-    assert "by heart" in verdicts(outcome, {"loss": [0.5, 0.1], "val_loss": [0.5, 0.4]})[-1]
-    assert "more epochs may still help" in verdicts(outcome, {"loss": [2.0, 1.0], "val_loss": [2.0, 1.1]})[-1]
+    assert "by heart" in said([0.5, 0.1], [0.5, 0.4])[-1]
+    assert "more epochs may still help" in said([2.0, 1.0], [2.0, 1.1])[-1]
 
 
 @pytest.mark.slow

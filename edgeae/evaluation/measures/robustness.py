@@ -9,11 +9,15 @@ from numpy.typing import NDArray
 
 from edgeae_runtime import Scaler
 
-from ..config import NOISES, NoiseKind
-from ..training.noise import corrupt
-from .subjects import Evaluated
+from ...config import NOISES, NoiseKind
+from ...training.noise import corrupt
+from ..baselines import identity_subject
+from ..context import LEVELS, Context
+from ..report_table import ReportTable, number
+from ..subjects import Evaluated
 
-LEVELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+MOST_ROWS = 2000
+"""Rows that noise is added to, drawn with the seed."""
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +29,21 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
     """Gaussian: the standard deviation in scaled units; else the share of values that are hit."""
     mse: tuple[float, ...]
     """At each level: mean squared error of what is made of the noisy rows, against the clean ones."""
+
+
+def compute(context: Context) -> tuple[Curve, ...]:
+    """Measure what reconstructs, PCA and a plain copy, on rows that PCA was not fitted on."""
+    opened = context.opened
+    whole = [s for s in opened.subjects if context.measured[s.name].absolute is not None]
+    rows = np.random.default_rng(context.seed).permutation(context.unfitted)[:MOST_ROWS]
+    return robustness(
+        [*whole, context.pca, identity_subject(opened.scaler)],
+        opened.scaler,
+        context.samples.rows[np.sort(rows)],
+        kinds=context.noise,
+        levels=context.levels,
+        seed=context.seed,
+    )
 
 
 def robustness(
@@ -64,4 +83,23 @@ def robustness(
     return tuple(
         Curve(name=name, noise=kind, levels=tuple(levels), mse=tuple(values))
         for (name, kind), values in found.items()
+    )
+
+
+def tables(found: tuple[Curve, ...]) -> list[ReportTable]:
+    """Return one table a kind of noise."""
+    return [
+        _table(noise, [curve for curve in found if curve.noise == noise])
+        for noise in dict.fromkeys(curve.noise for curve in found)
+    ]
+
+
+def _table(noise: NoiseKind, curves: Sequence[Curve]) -> ReportTable:
+    rows = [[c.name, *map(number, c.mse)] for c in curves]
+    what = "standard deviation in scaled units" if noise == "gaussian" else "share of the values that are hit"
+    return ReportTable(
+        f"Robustness: {noise} noise",
+        [["model", *(f"{level:g}" for level in curves[0].levels)], *rows],
+        f"MSE of what is made of the noisy input, against the clean one; columns: {what}. A model near the "
+        "identity copy has learned to copy.",
     )

@@ -1,15 +1,17 @@
 """How well an error, or any other score, separates anomalies from normal rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeae_runtime import DataError
-from edgeae_runtime.errors import Argument
+from ..baselines import forest_scores
+from ..context import Context
+from ..ground_truth import Truth, runs_of
+from ..report_table import ReportTable, share
+from ..subjects import measure
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,47 +50,23 @@ class Detected(msgspec.Struct, frozen=True, kw_only=True):
     """For a series: runs of consecutive alarms that touch no labelled episode."""
 
 
-@dataclass(frozen=True)
-class Truth:
-    """Which rows are anomalies, and for a series in what order and when."""
-
-    anomalous: NDArray[np.bool_]
-    """(n,)."""
-    series: bool = False
-    timestamps: NDArray[Any] | None = None
-    """(n,) datetime64: when each row was complete, so when its alarm would be raised."""
-    periods: NDArray[Any] | None = None
-    """(episodes, 2) datetime64, where labels came as times; else runs of anomalous rows are episodes."""
-    span: np.timedelta64 | None = None
-    """From a row's first reading to its last; a row belongs to an episode while any of them does."""
-
-
-def anomalous_rows(labels: NDArray[Any], normal: str | None) -> NDArray[np.bool_] | None:
-    """Return which rows (n,) are anomalies, or None where the labels do not say.
-
-    Args:
-        labels: (n,); 0 is normal and 1 anomalous unless ``normal`` names the normal label.
-        normal: that label.
-
-    Raises:
-        DataError: no row has the label ``normal``, or there are only normal or only anomalous rows.
-    """
-    if normal is None and not np.isin(labels.astype(str), ("0", "1", "0.0", "1.0", "False", "True")).all():
-        return None
-    names = labels.astype(str)
-    anomalous: NDArray[np.bool_] = (
-        np.isin(names, ("1", "1.0", "True")) if normal is None else names != str(normal)
-    )
-    if anomalous.all() or not anomalous.any():
-        only = "anomalous" if anomalous.all() else "normal"
-        known = ", ".join(np.unique(names)[:10])
-        raise DataError(
-            f"labels: all {len(labels)} rows are {only} (the labels are {known}); detection needs normal and "
-            "anomalous rows; give both, name the normal label with ",
-            Argument("normal"),
-            ", or leave the labels out",
-        )
-    return anomalous
+def compute(context: Context) -> tuple[Detected, ...]:
+    """Judge every subject, and the baselines where there are rows to fit them on; nothing without labels."""
+    opened, truth, fit, rows = context.opened, context.truth, context.fit, context.samples.rows
+    if truth is None:
+        return ()
+    errors = {name: found.errors for name, found in context.measured.items()}
+    found = [detection(s.name, errors[s.name], s.threshold or 0.0, truth) for s in opened.subjects]
+    if fit is None:
+        return tuple(found)
+    pca, rule = context.pca, context.rule
+    held_out = fit if opened.source is None else opened.source.rows
+    limit = rule.choose(measure(pca, opened.scaler, held_out).errors).value
+    found.append(detection(f"{pca.name} reconstruction", errors[pca.name], limit, truth))
+    forest = forest_scores(opened.scaler, fit)
+    limit = rule.choose(forest(held_out)).value
+    found.append(detection("isolation forest", forest(rows), limit, truth))
+    return tuple(found)
 
 
 def detection(name: str, scores: NDArray[Any], threshold: float, truth: Truth) -> Detected:
@@ -112,12 +90,6 @@ def detection(name: str, scores: NDArray[Any], threshold: float, truth: Truth) -
         episodes=tuple(_found(rows, alarms, truth, i) for i, rows in enumerate(episodes)),
         false_events=_false_events(alarms, anomalous) if truth.series else None,
     )
-
-
-def runs_of(flags: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-    """Return the indices of each run of consecutive true flags (n,)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [np.arange(start, stop) for start, stop in edges.reshape(-1, 2)]
 
 
 def _episodes(truth: Truth) -> Sequence[NDArray[np.intp]]:
@@ -146,3 +118,58 @@ def _found(rows: NDArray[np.intp], alarms: NDArray[np.bool_], truth: Truth, numb
 
 def _false_events(alarms: NDArray[np.bool_], anomalous: NDArray[np.bool_]) -> int:
     return sum(not anomalous[run].any() for run in runs_of(alarms))
+
+
+def tables(found: tuple[Detected, ...]) -> list[ReportTable]:
+    """Return the figures as a table, and of a series what became of each labelled episode."""
+    if not found:
+        return []
+    return [_table(found), _episode_table(found)] if found[0].episodes else [_table(found)]
+
+
+def _table(found: tuple[Detected, ...]) -> ReportTable:
+    heading = ["score", "ROC AUC", "avg. precision", "precision", "recall", "F1", "false alarms", "missed"]
+    series = found[0].false_events is not None
+    rows = [
+        [
+            d.name,
+            f"{d.roc_auc:.4f}",
+            f"{d.average_precision:.4f}",
+            f"{d.precision:.3f}",
+            f"{d.recall:.3f}",
+            f"{d.f1:.3f}",
+            share(d.false_alarms),
+            share(d.missed),
+            *([str(d.false_events)] if series else []),
+        ]
+        for d in found
+    ]
+    note = "From precision on: at each one's own threshold. False alarms: share of the normal rows above it."
+    if series:
+        heading.append("false events")
+        note += " False events: runs of alarms that touch no labelled episode."
+    return ReportTable("Anomaly detection", [heading, *rows], note)
+
+
+def _episode_table(detected: tuple[Detected, ...]) -> ReportTable:
+    names = [d.name for d in detected]
+    rows = []
+    for number, episode in enumerate(detected[0].episodes):
+        found = [d.episodes[number] for d in detected]
+        cells = [f"{f.alarms} after {_delay(f.delay)}" if f.alarms else "missed" for f in found]
+        rows.append([f"{episode.start} to {episode.end}", str(episode.rows), *cells])
+    return ReportTable(
+        "Alarms in each labelled episode",
+        [["episode", "rows", *names], *rows],
+        "Alarms, and the time from the episode's start to the first of them.",
+    )
+
+
+def _delay(delay: float | None) -> str:
+    """Return a delay in words; without timestamps it is a whole number of rows, and looks like seconds."""
+    if delay is None:
+        return "-"
+    for seconds, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if delay >= seconds:
+            return f"{delay / seconds:.1f} {unit}"
+    return f"{delay:.0f} s"

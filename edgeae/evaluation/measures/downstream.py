@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from edgeae_runtime import DataError
 
+from ..context import Context
+from ..ground_truth import check_classes
+from ..report_table import ReportTable, share
+from ..split import halves
+
 NEIGHBOURS = 5
 PROBE_STEPS = 300
 CLUSTER_STARTS = 4
-MOST_ROWS = 10_000
-"""Rows used at most, drawn with the seed: the raw input is what takes long, not the code."""
 
 
 class Usefulness(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,47 +47,21 @@ class Downstream(msgspec.Struct, frozen=True, kw_only=True):
     found: tuple[Usefulness, ...]
 
 
-def check_classes(labels: NDArray[Any]) -> None:
-    """Refuse labels (n,) on which nothing can be trained and tested.
-
-    Raises:
-        DataError: one class only, or a class of a single row.
-    """
-    classes, counts = np.unique(labels, return_counts=True)
-    if len(classes) < 2:
-        raise DataError(
-            f"labels: all {len(labels)} rows are {str(classes[0])!r}; expected at least two classes; give "
-            "rows of other classes, or leave the labels out"
-        )
-    if counts.min() < 2:
-        raise DataError(
-            f"labels: only one row is {str(classes[np.argmin(counts)])!r}; every class needs one to train "
-            "and one to test on; leave it out, or check that the labels are classes and not measurements"
-        )
-
-
-def halves(labels: NDArray[Any], seed: int, *, in_time: int | None = None) -> tuple[Any, Any]:
-    """Return indices of training and test rows, each about half.
-
-    Args:
-        labels: (n,); each class is halved.
-        seed: for the draw.
-        in_time: for rows in order of time, how many at the border overlap both sides and are left out:
-            the first half trains, the second tests, and nothing is drawn.
-    """
-    if in_time is not None:
-        middle = len(labels) // 2
-        return np.arange(max(0, middle - in_time)), np.arange(middle, len(labels))
-    from sklearn.model_selection import train_test_split
-
-    chosen = np.arange(len(labels))
-    if len(labels) > MOST_ROWS:
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(labels))[:MOST_ROWS])
-        classes, counts = np.unique(labels[chosen], return_counts=True)
-        chosen = chosen[np.isin(labels[chosen], classes[counts > 1])]
-    return tuple(
-        train_test_split(chosen, test_size=0.5, random_state=seed, shuffle=True, stratify=labels[chosen])
-    )
+def compute(context: Context) -> Downstream | None:
+    """Compare the codes with input and PCA; not for anomalies of a series, which are no classes."""
+    samples, labels, seed = context.samples, context.samples.labels, context.seed
+    if labels is None or (
+        context.truth is not None and (samples.series or np.unique(labels, return_counts=True)[1].min() < 2)
+    ):
+        return None
+    train, test = halves(labels, seed, in_time=samples.overlap if samples.series else None)
+    chosen = np.concatenate([train, test])
+    raw = context.opened.scaler.scale(samples.rows[chosen])
+    representations = {s.name: context.measured[s.name].codes[chosen] for s in context.opened.subjects}
+    representations[context.pca.name] = context.pca.reconstruct(samples.rows[chosen])[0]
+    representations["raw input"] = raw.reshape(len(raw), -1)
+    split = np.arange(len(train)), np.arange(len(train), len(chosen))
+    return downstream(representations, labels[chosen], *split, seed=seed)
 
 
 def downstream(
@@ -150,3 +127,24 @@ def _usefulness(
         adjusted_rand=float(adjusted_rand_score(labels[test], clusters)),
         mutual_information=float(normalized_mutual_info_score(labels[test], clusters)),
     )
+
+
+def table(found: Downstream) -> ReportTable:
+    """Return the usefulness of all representations as a table."""
+    heading = ["representation", "values", "linear probe", "5 neighbours", "adj. Rand", "NMI"]
+    rows = [
+        [
+            u.name,
+            str(u.values),
+            share(u.linear_probe),
+            share(u.nearest_neighbours),
+            f"{u.adjusted_rand:.3f}",
+            f"{u.mutual_information:.3f}",
+        ]
+        for u in found.found
+    ]
+    note = (
+        f"{found.classes} classes; trained on {found.train_rows:,} rows, tested on {found.test_rows:,} more. "
+        f"Naming the most frequent class gives {found.majority:.2%}. Clusters by k-means, one a class."
+    )
+    return ReportTable("What the code is good for", [heading, *rows], note)

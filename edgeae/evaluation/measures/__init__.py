@@ -1,0 +1,1 @@
+"""What is measured: a file each, with its figures, how they are computed, and their table."""
