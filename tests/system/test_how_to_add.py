@@ -24,6 +24,7 @@ MOST = {
     "sink": 3,
     "alarm rule": 2,
     "recipe": 1,
+    "section of the report": 4,
     "field of the manifest": 3,
 }
 """Files of the packages that a part of each kind may touch."""
@@ -243,6 +244,26 @@ def add_recipe(copy: Copy) -> None:
     )
 
 
+def add_section(copy: Copy) -> None:
+    """A motto."""
+    copy.write(
+        "section of the report",
+        "edgeae/report/sections/motto.py",
+        '''"""A motto."""
+
+from ..layout import Page
+
+
+def section(page: Page) -> str:
+    """Return the motto for so many values."""
+    return f"<p>Know your {page.context.opened.input.size} values.</p>"
+''',
+    )
+    contents = "edgeae/report/contents.py"
+    copy.insert("section of the report", contents, after="    measures,\n", lines="    motto,\n")
+    copy.insert("section of the report", contents, after="= {\n", lines='    "motto": motto.section,\n')
+
+
 def add_field(copy: Copy) -> None:
     """A colour of the bundle."""
     kind = "field of the manifest"
@@ -272,6 +293,7 @@ ADD: dict[str, Callable[[Copy], None]] = {
     "sink": add_sink,
     "alarm rule": add_alarm_rule,
     "recipe": add_recipe,
+    "section of the report": add_section,
     "field of the manifest": add_field,
 }
 
@@ -335,10 +357,13 @@ edgeae_export.export((encoder, decoder), rows, here / "x.edgeae", **chosen)
 manifest = json.loads((here / "x.edgeae" / "manifest.json").read_bytes())
 data = edgeae.Data(rows, None)
 trained = edgeae.train(data, edgeae.TrainConfig(arch="squashed", latent=2, epochs=1, batch_size=64))
+trained.save(here / "x.run")
+edgeae.write_report(here / "x.run", here / "x.html")
 code = trained.model.get_layer("encoder").predict(1000 * rows, verbose=0)
 print(json.dumps({
     "architecture": bool(np.abs(code).max() <= 1 and trained.config.hidden == ()),
     "recipe": {a["recipe"]["name"] for a in manifest["artifacts"]} == {"plain-signed"},
+    "section of the report": "<p>Know your 6 values.</p>" in (here / "x.html").read_text(),
     "field of the manifest": manifest["colour"] == "blue",
 }))
 """
