@@ -5,6 +5,7 @@ order.
 """
 
 import itertools
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -71,7 +72,7 @@ def plan(command: Command, bundle: Path, engine: Any, precision: Any, out: Path 
         installed = version(record.distribution)
     except PackageNotFoundError:
         found._load("encoder" if command == "embed" else "scorer")  # raises for what is missing
-        installed = record.import_package().__version__  # a build of another name
+        installed = sys.modules[record.package].__version__  # a build of another name
     versions = {"edgeae-runtime": version("edgeae-runtime"), record.distribution: installed}
     run = BulkRun(command, digest, record.name, found.precision, versions, suffix)
     return Job(bundle, found.manifest.input, run)

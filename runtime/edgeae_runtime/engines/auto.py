@@ -72,7 +72,8 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
         here = f"on this processor ({processor.kind() or 'of unknown kind'})"
         wrong = [p for p in self.pairs if p.precision == "int8" and (p.refused or "").startswith(DIFFERS)]
         if wrong:
-            engines = " and ".join(pair.engine for pair in wrong)
+            *others, last = (pair.engine for pair in wrong)
+            engines = f"{', '.join(others)} and {last}" if others else last
             return f"int8 with {engines} is refused {here}: it {wrong[0].refused}"
         if all(times.values()) and min(times["int8"]) > TIE_FACTOR * min(times["float32"]):
             fastest = [f"{min(times[precision]):,.1f} µs" for precision in ("int8", "float32")]
@@ -161,7 +162,7 @@ def _key(bundle: Bundle, threads: int, arena: bool, rows: int) -> dict[str, str]
 
     return {
         "manifest": bundle.digest,
-        "engines": " ".join(sorted(name for record in ENGINES for name in _versions(record.top_package))),
+        "engines": " ".join(sorted(name for record in ENGINES for name in _versions(record.package))),
         "machine": f"{os.uname().machine} {processor.make()}",
         "asked": f"threads={threads} rows={rows} arena={arena}",
     }

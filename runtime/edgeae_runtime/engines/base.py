@@ -45,9 +45,21 @@ class Engine:
     sizes: list[int]
     """Number of values of each of the role's outputs for one row."""
 
-    def __init__(self, threads: int) -> None:
-        """Take the number of calls of ``run`` that may go on at once."""
-        self.threads = threads
+    threads: int
+    """Calls of ``run`` that may go on at once."""
+
+    def __init__(self, content: bytes, role: Role, threads: int, arena: bool) -> None:
+        """Load an artifact's bytes; see `load_engine`. Raise what the package raises."""
+        raise NotImplementedError
+
+    @staticmethod
+    def prepare() -> object:
+        """Load the package and its native libraries, which stay as long as what is returned.
+
+        Raises:
+            ImportError: it is not installed.
+        """
+        raise NotImplementedError
 
     def run(self, batch: Floats) -> list[Floats]:
         """Return the role's outputs (see `TENSORS`) for a C-contiguous float32 (n, *shape), n >= 1."""

@@ -20,11 +20,18 @@ _first = Lock()
 class LiteRT(Engine):
     """One interpreter for each call that may go on at once."""
 
+    @staticmethod
+    def prepare() -> object:
+        """See `Engine.prepare`."""
+        from ai_edge_litert import interpreter
+
+        return interpreter
+
     def __init__(self, content: bytes, role: Role, threads: int, arena: bool) -> None:
         """Load a TFLite file's bytes; raise what LiteRT raises."""
         from ..artifacts.tflite_check import check_tflite
 
-        super().__init__(threads)
+        self.threads = threads
         check_tflite(content)
         self._content, self._role = content, role
         first = _Interpreter(content, role)

@@ -29,13 +29,20 @@ _EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 class OnnxRuntime(Engine):
     """One session, which any number of threads may call."""
 
+    @staticmethod
+    def prepare() -> object:
+        """See `Engine.prepare`."""
+        import onnxruntime
+
+        return onnxruntime
+
     def __init__(self, content: bytes, role: Role, threads: int, arena: bool) -> None:
         """Load an ONNX file's bytes; raise what ONNX Runtime raises."""
         import onnxruntime
 
         from ..artifacts.onnx_check import check_onnx
 
-        super().__init__(threads)
+        self.threads = threads
         check_onnx(content)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -5,7 +5,7 @@ Commands name the engines in their options, so nothing here takes time to import
 
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from ..errors import EngineError
 from ..names import Format, Precision, Role
@@ -28,33 +28,25 @@ class EngineRecord(NamedTuple):
     adapter: str
     """The subclass of `Engine` in that module."""
     package: str
-    """What has to be imported to run it."""
+    """The package that it needs, as Python imports it."""
     extra: str | None = None
     """The extra of edgeae-runtime that installs it; None where it always is."""
 
     @property
     def distribution(self) -> str:
         """The package's name for pip."""
-        return self.top_package.replace("_", "-")
-
-    @property
-    def top_package(self) -> str:
-        """The package without the part of it that is imported."""
-        return self.package.partition(".")[0]
+        return self.package.replace("_", "-")
 
     def is_installed(self) -> bool:
         """Whether its package is there; nothing is imported."""
         from importlib.util import find_spec
 
-        return find_spec(self.top_package) is not None
+        return find_spec(self.package) is not None
 
-    def import_package(self) -> Any:
-        """Return its package's module.
-
-        Raises:
-            ImportError: it is not installed.
-        """
-        return import_module(self.package)
+    def load(self) -> "type[Engine]":
+        """Import the module that drives it, and return the `Engine` there; the package is not imported."""
+        engine: type[Engine] = getattr(import_module(f".{self.name}", __package__), self.adapter)
+        return engine
 
     def artifact(self, manifest: "Manifest", role: Role, precision: Precision) -> "Artifact | None":
         """Return the artifact of a bundle that this engine runs, or None."""
@@ -64,7 +56,7 @@ class EngineRecord(NamedTuple):
 
 ENGINES = (
     EngineRecord("onnxruntime", ("onnx",), "OnnxRuntime", "onnxruntime"),
-    EngineRecord("litert", ("tflite",), "LiteRT", "ai_edge_litert.interpreter", "litert"),
+    EngineRecord("litert", ("tflite",), "LiteRT", "ai_edge_litert", "litert"),
 )
 """In the order in which ``auto`` prefers them where nothing is measured.
 
@@ -108,9 +100,7 @@ def load_engine(name: str, content: bytes, role: Role, threads: int, *, arena: b
 
     record = find_engine(name)
     try:
-        adapter = getattr(import_module(f".{name}", __package__), record.adapter)
-        engine: Engine = adapter(content, role, threads, arena)
-        return engine
+        return record.load()(content, role, threads, arena)
     except ImportError as error:
         remedy = f"pip install 'edgeae-runtime{f'[{record.extra}]' if record.extra else ''}'"
         if sys.maxsize < 2**32:

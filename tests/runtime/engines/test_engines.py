@@ -102,7 +102,7 @@ class Recorder(Engine):
     """An engine that doubles its input, and remembers how many rows it was given at once, and by whom."""
 
     def __init__(self, threads: int = 1) -> None:
-        super().__init__(threads)
+        self.threads = threads
         self.counts: list[int] = []
         self.callers: set[int] = set()
         self.meeting = threading.Barrier(threads)
