@@ -21,7 +21,7 @@ from ..bundle.manifest import Artifact
 from ..errors import BundleError, EdgeaeWarning, FidelityError, OutputError
 from ..names import PRECISIONS, Precision, PrecisionName, Role
 from .base import Engine, run_batches
-from .golden import DIFFERS, check_artifact, golden_input, load_golden
+from .golden import check_artifact, golden_input, load_golden
 from .registry import ENGINES, EngineName, engines_here, find_engine
 
 SWITCH = "EDGEAE_TUNE"
@@ -46,6 +46,8 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     """Fidelity against the float model: see `Fidelity`."""
     refused: str | None = None
     """Reason for which it cannot be chosen."""
+    is_wrong: bool = False
+    """Whether that is because its outputs are not the golden ones."""
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +72,7 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
             for precision in ("int8", "float32")
         }
         here = f"on this processor ({processor.kind() or 'of unknown kind'})"
-        wrong = [p for p in self.pairs if p.precision == "int8" and (p.refused or "").startswith(DIFFERS)]
+        wrong = [p for p in self.pairs if p.precision == "int8" and p.is_wrong]
         if wrong:
             *others, last = (pair.engine for pair in wrong)
             engines = f"{', '.join(others)} and {last}" if others else last
@@ -113,11 +115,11 @@ def choose(
         if caveat:
             warnings.warn(f"{bundle.path}: {caveat}", EdgeaeWarning, stacklevel=3)
         return found.engine, found.precision
-    reasons = [pair.refused or "" for pair in known.pairs if (pair.engine, pair.precision) in here]
-    if all(reason.startswith(DIFFERS) for reason in reasons):
+    asked = [pair for pair in known.pairs if (pair.engine, pair.precision) in here]
+    if all(pair.is_wrong for pair in asked):
         raise FidelityError(
-            f"{bundle.path}: no model of it gives its golden outputs on this machine ({reasons[0]}); see "
-            "`edgeae verify`, or name engine and precision to use one all the same"
+            f"{bundle.path}: no model of it gives its golden outputs on this machine ({asked[0].refused}); "
+            "see `edgeae verify`, or name engine and precision to use one all the same"
         )
     return first  # whose trouble is reported when it is used
 
@@ -201,6 +203,7 @@ def _measure(
             precision=precision,
             error_median=artifact.fidelity.error_median,
             refused=None if engine is not None else check.detail,
+            is_wrong=engine is None and check.difference is not None,
         )
     for pair, times in interleave(calls, seconds=SECONDS).items():
         found[pair] = msgspec.structs.replace(found[pair], microseconds=1e6 * float(np.median(times)))

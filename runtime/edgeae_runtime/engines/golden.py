@@ -20,8 +20,6 @@ GOLDEN_TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "float16": 1e-2, "d
 """Allowed difference from the golden outputs, as a share of the largest: processors add up in other orders,
 and quantized kernels round to a neighbouring step now and then."""
 
-DIFFERS = "differs by"
-
 
 class Check(msgspec.Struct, frozen=True):
     """What `verify` found of one artifact in one engine, or of a file that is nothing to run."""
@@ -33,6 +31,8 @@ class Check(msgspec.Struct, frozen=True):
     detail: str
     """The largest difference, or what went wrong."""
     engine: str | None = None
+    difference: float | None = None
+    """The largest difference from the golden outputs, as a share of their range; None if not compared."""
 
 
 def check_sizes(bundle: Bundle, artifact: Artifact, engine: Engine) -> None:
@@ -185,8 +185,10 @@ def check_artifact(
         return bad(f"its shapes are not those of the golden file ({error})")
     limit = GOLDEN_TOLERANCE[artifact.precision]
     if not worst <= limit:  # so that NaN fails too
-        return bad(f"{DIFFERS} {worst:.2g} of its range; at most {limit:g} is allowed")
-    return found("ok", f"{DIFFERS} {worst:.2g} of its range; {limit:g} is allowed"), engine
+        detail = f"differs by {worst:.2g} of its range; at most {limit:g} is allowed"
+        return Check(artifact.path, "failed", detail, name, worst), None
+    detail = f"differs by {worst:.2g} of its range; {limit:g} is allowed"
+    return Check(artifact.path, "ok", detail, name, worst), engine
 
 
 def _difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
