@@ -50,22 +50,26 @@ def changes(model):
                 yield from ((path, new) for new in (list(value[:-1]), [*value, value[-1]], []))
 
 
-def changed(content: bytes, path, value) -> bytes | None:
-    """Return the model with one change; None where the schema cannot hold it."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+def changed(model, path, value) -> bytes | None:
+    """Return the file of a model with one change, which is undone; None where the schema cannot hold it."""
+    *places, last = path
     place = model
-    for key in path[:-1]:
+    for key in places:
         place = getattr(place, key) if isinstance(key, str) else place[key]
+    put = setattr if isinstance(last, str) else type(place).__setitem__
+    before = getattr(place, last) if isinstance(last, str) else place[last]
     try:
-        if isinstance(path[-1], str):
-            setattr(place, path[-1], value)
-        else:
-            place[path[-1]] = value
-        builder = flatbuffers.Builder(len(content) + 1024)
+        put(place, last, value)
+    except (TypeError, ValueError, OverflowError):  # an array takes no text, or nothing at all
+        return None
+    try:
+        builder = flatbuffers.Builder(8192)
         builder.Finish(model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
     except Exception:  # whatever the packer makes of it
         return None
+    finally:
+        put(place, last, before)
 
 
 def damaged(content: bytes, source: random.Random) -> bytes:
@@ -97,14 +101,15 @@ def attempt(content: bytes, role: str) -> str:
 def main(file: str, role: str, seed: str, count: str, skip: str = "0") -> None:
     content = Path(file).read_bytes()
     source = random.Random(int(seed))
-    everything = list(changes(schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))))
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    everything = list(changes(model))
     chosen = source.sample(everything, int(count)) if int(count) else everything
     found: Counter[str] = Counter()
     for number, (path, value) in enumerate(chosen):
         bytewise = damaged(content, source)
         if number < int(skip):
             continue
-        for kind, trial in (("field", changed(content, path, value)), ("bytes", bytewise)):
+        for kind, trial in (("field", changed(model, path, value)), ("bytes", bytewise)):
             if trial is not None:
                 print(json.dumps([number, kind, ".".join(map(str, path)), repr(value)]), flush=True)
                 found[f"{kind} {attempt(trial, role)}"] += 1
