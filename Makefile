@@ -26,7 +26,7 @@ PIP := $(BIN)/python -m pip
 INSTALL := $(PIP) install --quiet --quiet --no-build-isolation -c constraints.txt
 BUILD_TOOLS := hatchling editables
 DEMO := -e './runtime[litert]' -e .
-PROJECTS := -e './runtime[litert,mqtt,parquet,ray]' -e '.[bench,dev]'
+PROJECTS := -e './runtime[litert,mqtt,openvino,parquet,ray]' -e '.[bench,dev]'
 
 # Two processes of TensorFlow's tests do not fit into 4 GB.
 WORKERS = $(shell awk '/^MemTotal/ { print ($$2 > 7000000 ? 2 : 1) }' /proc/meminfo)

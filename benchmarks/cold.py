@@ -15,6 +15,7 @@ OURS = {
     "ours_auto": ("auto", "auto"),
     "ours_onnxruntime": ("onnxruntime", "int8"),
     "ours_litert": ("litert", "int8"),
+    "ours_openvino": ("openvino", "int8"),
 }
 PEERS = ("onnxruntime_int8", "litert_int8", "openvino_float32", "tf_function", "keras_call", "keras_predict")
 

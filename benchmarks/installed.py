@@ -15,6 +15,7 @@ def measure() -> dict[str, Any]:
     ways = {
         "edgeae-runtime": "edgeae-runtime",
         "edgeae-runtime[litert]": "edgeae-runtime[litert]",
+        "edgeae-runtime[openvino]": "edgeae-runtime[openvino]",
         "onnxruntime alone": "onnxruntime",
         "openvino alone": "openvino",
         "tensorflow": "tensorflow",

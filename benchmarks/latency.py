@@ -24,6 +24,8 @@ OURS = {
     "ours_onnxruntime_int8": ("onnxruntime", "int8"),
     "ours_litert_float32": ("litert", "float32"),
     "ours_litert_int8": ("litert", "int8"),
+    "ours_openvino_float32": ("openvino", "float32"),
+    "ours_openvino_int8": ("openvino", "int8"),
 }
 """Engine and precision as `edgeae_runtime.load` takes them."""
 

@@ -29,6 +29,9 @@ TITLES = {
     "ours_litert": "edgeae, LiteRT int8",
     "ours_litert_float32": "edgeae, LiteRT float32",
     "ours_litert_int8": "edgeae, LiteRT int8",
+    "ours_openvino": "edgeae, OpenVINO int8",
+    "ours_openvino_float32": "edgeae, OpenVINO float32",
+    "ours_openvino_int8": "edgeae, OpenVINO int8",
     **peers.PEERS,
 }
 """Of the candidates."""

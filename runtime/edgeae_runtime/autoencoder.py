@@ -42,7 +42,7 @@ def load(
     """Open a bundle, folder or zip file.
 
     ``auto`` takes the fastest of the installed engines and the bundle's precisions. The first time on a
-    device that is measured, in some tens of milliseconds.
+    device that is measured, in some tens of milliseconds; OpenVINO, where it is installed, takes longer.
 
     Args:
         path: the bundle.

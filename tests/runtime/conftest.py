@@ -8,16 +8,17 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click.testing
 import numpy as np
 import pytest
 
 import edgeae_runtime
+from edgeae_runtime import Format
 from edgeae_runtime.cli.main import main
+from edgeae_runtime.engines.registry import ENGINES, engines_of, find_engine
 
-ENGINES = ["onnxruntime", "litert"]
 PRECISIONS = ["float32", "int8"]
 
 
@@ -150,9 +151,35 @@ def rows(tiny: Path) -> np.ndarray:
     return rows
 
 
-@pytest.fixture(scope="session", params=ENGINES)
+def installed_here(name: str) -> str:
+    record = find_engine(name)
+    if not record.is_installed():
+        pytest.skip(f"{record.distribution} is not installed")  # it has no wheels for some systems
+    return record.name
+
+
+@pytest.fixture(scope="session", params=[record.name for record in ENGINES])
 def engine(request: pytest.FixtureRequest) -> str:
-    return request.param
+    """Every engine of the registry that is installed here."""
+    return installed_here(request.param)
+
+
+@pytest.fixture(scope="session", params=[record.name for record in engines_of("onnx")])
+def onnx_engine(request: pytest.FixtureRequest) -> str:
+    """Every engine that runs ONNX files."""
+    return installed_here(request.param)
+
+
+@pytest.fixture(scope="session", params=[r.name for f in get_args(Format) for r in engines_of(f)[1:]])
+def second_engine(request: pytest.FixtureRequest) -> str:
+    """Every engine that is not the reference of its format."""
+    return installed_here(request.param)
+
+
+@pytest.fixture(scope="session")
+def file_format(engine: str) -> str:
+    """What the engine runs of the tiny bundle."""
+    return find_engine(engine).formats[0]
 
 
 @pytest.fixture(scope="session", params=PRECISIONS)
@@ -170,6 +197,19 @@ def ae(tiny: Path, engine: str, precision: str) -> edgeae_runtime.Autoencoder:
 def exact(tiny: Path, engine: str) -> edgeae_runtime.Autoencoder:
     """The tiny bundle in float32, loaded once for each engine."""
     return edgeae_runtime.load(tiny, engine=engine, precision="float32")
+
+
+@pytest.fixture
+def missing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make the import of engines fail as it does where they are not installed."""
+
+    def hide(*names: str) -> None:
+        for package in (find_engine(name).package for name in names):
+            loaded = [module for module in sys.modules if module.startswith(f"{package}.")]
+            for module in (package, *loaded):
+                monkeypatch.setitem(sys.modules, module, None)
+
+    return hide
 
 
 @pytest.fixture

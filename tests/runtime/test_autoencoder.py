@@ -10,7 +10,6 @@ import edgeae_runtime
 from edgeae_runtime import BundleError, DataError, load, reconstruction_error
 
 VERBS = ["score", "detect", "embed", "reconstruct"]
-BY_ENGINE = {"onnxruntime": "onnx", "litert": "tflite"}
 
 
 def told(error: type[Exception], call, *arguments) -> str:
@@ -34,9 +33,9 @@ def assert_same(found, expected, rtol: float = 0) -> None:
 # --- what the numbers are ------------------------------------------------------------------------
 
 
-def test_the_golden_inputs_give_the_golden_outputs(ae, golden) -> None:
+def test_the_golden_inputs_give_the_golden_outputs(ae, golden, file_format) -> None:
     def expected(role: str, tensor: str) -> np.ndarray:
-        return golden[f"{role}.{ae.precision}.{BY_ENGINE[ae.engine]}:{tensor}"]
+        return golden[f"{role}.{ae.precision}.{file_format}:{tensor}"]
 
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if ae.precision == "float32" else {"rtol": 0.05, "atol": 0.02}
     inputs = golden["input"]
@@ -75,9 +74,10 @@ def test_healthy_readings_pass_and_broken_ones_are_found(ae, golden, rows) -> No
     assert ae.detect(rows).anomaly.mean() > 0.9  # each column is within its range, all of them do not fit
 
 
-def test_detect_agrees_with_score_embed_and_the_threshold_of_its_own_artifact(ae, rows) -> None:
+def test_detect_agrees_with_score_embed_and_the_threshold_of_its_own_artifact(ae, rows, file_format) -> None:
     error, anomaly, embedding, threshold = ae.detect(rows)
-    scorer = ae.manifest.find("scorer", ae.precision, BY_ENGINE[ae.engine])
+    scorer = ae.manifest.find("scorer", ae.precision, file_format)
+    assert ae.artifact == scorer.path
     assert threshold == ae.threshold.value == scorer.threshold.value
     np.testing.assert_array_equal(error, ae.score(rows))
     np.testing.assert_array_equal(anomaly, error > threshold)

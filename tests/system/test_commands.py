@@ -137,8 +137,9 @@ def test_info_says_what_the_bundle_holds(pump, table):
 
 def test_verify_finds_everything_well(pump):
     checks = json.loads(works("verify", "pump.edgeae", "--json", cwd=pump).stdout)
-    assert len(checks) == 12 and {check["status"] for check in checks} == {"ok"}
-    assert works("verify", "pump.edgeae", cwd=pump).stdout.count("ok ") == 12
+    assert len({check["artifact"] for check in checks}) == 12
+    assert {check["status"] for check in checks} == {"ok"}
+    assert works("verify", "pump.edgeae", cwd=pump).stdout.count("ok ") == len(checks)
 
 
 def keras_says(run, rows):
@@ -152,7 +153,7 @@ def keras_says(run, rows):
     return np.asarray(model.get_layer("encoder")(scaled)), errors
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "litert"])
+@pytest.mark.parametrize("engine", ["onnxruntime", "litert", "openvino"])
 def test_embed_and_score_give_what_keras_says_in_every_output_format(pump, table, tmp_path, engine):
     embedding, errors = keras_says(pump / "pump.run", table[1])
     chosen = ["--engine", engine, "--precision", "float32"]
@@ -174,7 +175,7 @@ def test_embed_and_score_give_what_keras_says_in_every_output_format(pump, table
     found = [json.loads(line) for line in lines]
     np.testing.assert_allclose([one["error"] for one in found], errors, rtol=1e-5)
     manifest = json.loads((bundle / "manifest.json").read_text())
-    kind = {"onnxruntime": "onnx", "litert": "tflite"}[engine]
+    kind = {"litert": "tflite"}.get(engine, "onnx")
     limits = {a["path"]: a["threshold"]["value"] for a in manifest["artifacts"]}
     assert {one["threshold"] for one in found} == {limits[f"scorer.float32.{kind}"]}
     assert [one["anomaly"] for one in found] == [one["error"] > one["threshold"] for one in found]

@@ -59,6 +59,21 @@ assert edgeae_runtime.load({str(TINY)!r}, engine="onnxruntime").score(rows).shap
     assert files and all(name.startswith(OURS) for name in files)
 
 
+def test_openvino_as_an_engine_reports_nothing_in_this_process_or_in_another(left):
+    """In every way to it: a score, verify, and the process in which watch tries a new bundle."""
+    script = f"""
+import pathlib, sys, threading
+import edgeae_runtime
+from edgeae_runtime.watch.sandbox import Sandbox
+ae = edgeae_runtime.load({str(TINY)!r}, engine="openvino", precision="int8")
+assert ae.score([1.0] * 6) > 0 and "openvino" in sys.modules
+checks = edgeae_runtime.verify(edgeae_runtime.Bundle(pathlib.Path({str(TINY)!r})))
+assert "openvino" in [check.engine for check in checks]
+assert Sandbox("openvino", "int8").verify(pathlib.Path({str(TINY)!r}), threading.Event())
+"""
+    assert left(script) == set()
+
+
 @pytest.mark.parametrize("package", ["edgeae_runtime", "edgeae_export", "edgeae", "edgeae_runtime.udf"])
 def test_after_an_import_of_ours_onnxruntime_reports_nothing(package, left):
     assert left(f"import {package}, onnxruntime") == set()
@@ -92,5 +107,5 @@ if "{name}" == "openvino":
 
 
 def test_openvino_would_report_by_itself(left):
-    """Else the test above shows nothing."""
+    """Else the tests above show nothing."""
     assert "intel/openvino_ga_cid" in left("import openvino")

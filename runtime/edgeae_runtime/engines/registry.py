@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..bundle.manifest import Artifact, Manifest
     from .base import Engine
 
-EngineName: TypeAlias = Literal["auto", "onnxruntime", "litert"]
+EngineName: TypeAlias = Literal["auto", "onnxruntime", "litert", "openvino"]
 """What `load` takes; ``auto`` and the names of `ENGINES`."""
 
 
@@ -57,6 +57,7 @@ class EngineRecord(NamedTuple):
 ENGINES = (
     EngineRecord("onnxruntime", ("onnx",), "OnnxRuntime", "onnxruntime"),
     EngineRecord("litert", ("tflite",), "LiteRT", "ai_edge_litert", "litert"),
+    EngineRecord("openvino", ("onnx",), "OpenVino", "openvino", "openvino"),
 )
 """In the order in which ``auto`` prefers them where nothing is measured.
 

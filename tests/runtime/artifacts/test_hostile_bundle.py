@@ -92,9 +92,11 @@ def test_the_attack_works_where_nothing_is_checked(working_directory) -> None:
 
 
 @pytest.mark.parametrize("location", ["secret", "./secret", "../home/secret", "/etc/hostname"])
-def test_a_model_with_data_in_another_file_is_refused(bundle, working_directory, refused, location) -> None:
+def test_a_model_with_data_in_another_file_is_refused(
+    bundle, working_directory, refused, onnx_engine, location
+) -> None:
     bundle.replace("scorer.float32.onnx", spelling(location).SerializeToString())
-    autoencoder = edgeae_runtime.load(bundle.path, engine="onnxruntime", precision="float32")
+    autoencoder = edgeae_runtime.load(bundle.path, engine=onnx_engine, precision="float32")
     reason = "the ONNX model has a constant 'stolen' in another file, which is refused"
     assert reason in told(lambda: autoencoder.detect(np.zeros(6, np.float32)))
     checks = {check.artifact: check for check in edgeae_runtime.verify(edgeae_runtime.Bundle(bundle.path))}
@@ -213,14 +215,14 @@ def test_functions_and_training_are_refused() -> None:
             check_onnx(model.SerializeToString())
 
 
-def test_a_file_is_read_as_onnx_alone() -> None:
+def test_a_file_is_read_as_onnx_alone(onnx_engine) -> None:
     """ONNX Runtime would read bytes with its own format's mark as that, unchecked."""
     from edgeae_runtime.engines.registry import load_engine
 
     polyglot = b"\x08\x08\x12\x06ORTM12" + SCORER.read_bytes()
     assert polyglot[4:8] == b"ORTM"
     check_onnx(polyglot)
-    assert load_engine("onnxruntime", polyglot, "scorer", 1).shape == (6,)
+    assert load_engine(onnx_engine, polyglot, "scorer", 1).shape == (6,)
 
 
 # --- sizes that are believed -----------------------------------------------------------------------
@@ -470,7 +472,6 @@ def test_an_artifact_listed_twice_is_refused(bundle, refused) -> None:
     assert "is listed twice" in refused_by_all(bundle.path, refused)
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "litert"])
 def test_an_embedding_of_another_size_than_the_graphs_is_refused(bundle, rows, engine) -> None:
     with bundle.manifest() as manifest:
         manifest["latent_size"] = 3

@@ -19,6 +19,7 @@ from edgeae_runtime.bench.cold import cold_starts
 from edgeae_runtime.bench.report import Report, Timing, advise
 from edgeae_runtime.cli import bench
 from edgeae_runtime.cli.main import main
+from edgeae_runtime.engines.registry import ENGINES
 from edgeae_runtime.machine.host import caveats, describe
 from edgeae_runtime.machine.timing import RESAMPLES, Interval, interleave, percentiles, ratio
 
@@ -260,9 +261,8 @@ def test_the_json_holds_each_scorer_with_size_fidelity_and_cold_start(measured, 
 def test_the_json_holds_each_candidate_and_threads_only_where_rows_are_shared(measured):
     _, report, _ = measured
     found = {(t["candidate"], t["rows"], t["threads"]) for t in report["timings"]}
-    names = [
-        f"{engine} {precision}" for engine in ("onnxruntime", "litert") for precision in ("float32", "int8")
-    ]
+    engines = [record.name for record in ENGINES if record.is_installed()]
+    names = [f"{engine} {precision}" for engine in engines for precision in ("float32", "int8")]
     assert found == {(name, *rest) for name in names for rest in [(1, 1), (300, 1), (300, 2)]}
     for timing in report["timings"]:
         assert 0 < timing["p50"] <= timing["p90"] <= timing["p99"]
@@ -279,6 +279,9 @@ def test_the_text_has_both_tables_and_the_advice(measured):
     result, report, _ = measured
     for model in report["models"]:
         assert f"\n{model['artifact']} " in result.stdout
+        assert (f"\n{model['artifact']} with {model['engine']} " in result.stdout) == (
+            model["engine"] == "openvino"
+        )
     assert f"\n1 row a call: {report['advice']['1']}\n" in result.stdout
     assert result.stdout.endswith(f"\n300 rows a call: {report['advice']['300']}\n")
     assert result.stderr == ""

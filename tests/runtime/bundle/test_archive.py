@@ -122,13 +122,14 @@ def test_one_altered_bit_is_noticed(bundle, packed, name) -> None:
     )
 
 
-def test_an_altered_artifact_is_never_run(bundle, rows, engine) -> None:
-    suffix = {"onnxruntime": "onnx", "litert": "tflite"}[engine]
-    bundle.write(f"scorer.int8.{suffix}", bundle.read(f"scorer.float32.{suffix}"))
+def test_an_altered_artifact_is_never_run(bundle, rows, engine, file_format) -> None:
+    bundle.write(f"scorer.int8.{file_format}", bundle.read(f"scorer.float32.{file_format}"))
     autoencoder = edgeae_runtime.load(bundle.path, engine=engine, precision="int8")
     assert autoencoder.embed(rows).shape == (1000, 2)  # the encoder is whole
     for verb in (autoencoder.score, autoencoder.detect):
-        with pytest.raises(BundleError, match=rf"scorer\.int8\.{suffix} has \d+ bytes, the manifest says"):
+        with pytest.raises(
+            BundleError, match=rf"scorer\.int8\.{file_format} has \d+ bytes, the manifest says"
+        ):
             verb(rows)
 
 

@@ -11,13 +11,15 @@ import pytest
 from edgeae_runtime import Bundle, BundleError, FidelityError, load
 from edgeae_runtime.engines import auto as engines_auto
 from edgeae_runtime.engines.auto import Pair, Tuning, tune
+from edgeae_runtime.engines.registry import ENGINES
 from edgeae_runtime.errors import EdgeaeWarning
 from edgeae_runtime.machine import processor, timing
 
 # of so small a model int8 is slower on some machines, which is told when it is measured
 pytestmark = pytest.mark.filterwarnings("ignore:.*int8 is slower than float32")
 
-PAIRS = {(engine, kind) for engine in ("onnxruntime", "litert") for kind in ("float32", "int8")}
+HERE = [record.name for record in ENGINES if record.is_installed()]
+PAIRS = {(engine, kind) for engine in HERE for kind in ("float32", "int8")}
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +54,13 @@ def chosen(path, **asked) -> tuple[str, str]:
 
 
 def remember(cache: Path, **times: float) -> None:
-    """Change the times in the only file of the cache; a name is ``engine_precision``."""
+    """Change the times in the only file of the cache; a name is ``engine_precision``, others are slow."""
     (file,) = cache.iterdir()
     found = msgspec.json.decode(file.read_bytes(), type=Tuning)
-    table = [msgspec.structs.replace(p, microseconds=times[f"{p.engine}_{p.precision}"]) for p in found.pairs]
+    table = [
+        msgspec.structs.replace(p, microseconds=times.get(f"{p.engine}_{p.precision}", 1e6))
+        for p in found.pairs
+    ]
     file.write_bytes(msgspec.json.encode(msgspec.structs.replace(found, pairs=tuple(table))))
 
 
@@ -115,8 +120,9 @@ def test_auto_tells_that_int8_is_refused_here(bundle, golden, monkeypatch) -> No
     """As on a processor whose sums overflow, for a bundle of before."""
     monkeypatch.setattr(processor, "kind", lambda: "avx2")
     bundle.replace_golden(**{"scorer.int8.onnx:error": golden["scorer.int8.onnx:error"] * 2})
+    engines = "onnxruntime( and openvino)?"
     with pytest.warns(
-        EdgeaeWarning, match=r"int8 with onnxruntime is refused on this processor \(avx2\): it dif"
+        EdgeaeWarning, match=rf"int8 with {engines} is refused on this processor \(avx2\): it dif"
     ):
         load(bundle.path)
 
@@ -145,7 +151,8 @@ def test_what_is_not_left_to_auto_is_not_measured(tiny, cache, measured) -> None
     assert chosen(tiny, engine="litert")[0] == "litert"
     assert measured == [{("litert", "int8"), ("litert", "float32")}]
     assert chosen(tiny, precision="int8")[1] == "int8"
-    assert measured[1:] == [PAIRS - {("onnxruntime", "float32")}]  # one run for all that was asked so far
+    asked = {("litert", "float32"), *((engine, "int8") for engine in HERE)}
+    assert measured[1:] == [asked]  # one run for all that was asked so far
     for _ in range(2):
         load(tiny, engine="litert")
         load(tiny, precision="int8")
@@ -237,7 +244,9 @@ def test_it_can_be_switched_off(tiny, cache, measured, monkeypatch) -> None:
 def test_a_model_that_is_wrong_here_is_never_chosen(bundle, golden) -> None:
     for suffix in ("onnx", "tflite"):
         bundle.replace_golden(**{f"scorer.int8.{suffix}:error": golden[f"scorer.int8.{suffix}:error"] * 2})
-    with pytest.warns(EdgeaeWarning, match="int8 with onnxruntime and litert is refused"):
+    with pytest.warns(
+        EdgeaeWarning, match="int8 with onnxruntime(, litert and openvino| and litert) is refused"
+    ):
         assert chosen(bundle.path)[1] == "float32"
     refused = {(p.engine, p.precision): p.refused for p in tune(Bundle(bundle.path)).pairs}
     assert refused["litert", "float32"] is refused["onnxruntime", "float32"] is None
@@ -275,14 +284,14 @@ def test_a_damaged_golden_file_costs_the_measurement_but_not_the_bundle(bundle, 
         tune(Bundle(bundle.path))
 
 
-def test_an_engine_that_is_not_installed_is_not_chosen(tiny, rows, monkeypatch) -> None:
-    for module in ("ai_edge_litert", "ai_edge_litert.interpreter"):
-        monkeypatch.setitem(sys.modules, module, None)
+def test_an_engine_that_is_not_installed_is_not_chosen(tiny, rows, missing) -> None:
+    missing("litert", "openvino")
     ae = load(tiny)
     assert ae.engine == "onnxruntime"
     assert ae.score(rows[0]) >= 0
     table = {(p.engine, p.precision): p for p in tune(Bundle(tiny)).pairs}
     assert "pip install 'edgeae-runtime[litert]'" in table["litert", "int8"].refused
+    assert {engine for engine, _ in table} == {"onnxruntime", "litert"}  # others are not even missed
 
 
 def test_a_bundle_without_a_scorer_is_measured_by_its_encoder(bundle, rows, measured) -> None:
@@ -330,16 +339,17 @@ def test_the_command_shows_all_pairs_and_has_auto_take_the_best(tiny, cache, run
     lines = run("tune", tiny).stdout.splitlines()
     assert len(measured) == 2
     assert lines[0].split() == ["engine", "precision", "p50", "µs", "ratio", "error", "moves"]
-    assert {tuple(line.split()[:2]) for line in lines[1:5]} == PAIRS
-    assert "1.00" in {line.split()[3] for line in lines[1:5]}
-    assert lines[6] == "auto: " + " ".join(chosen(tiny))
+    table, (_, choice, *_) = lines[1 : 1 + len(PAIRS)], lines[1 + len(PAIRS) :]
+    assert {tuple(line.split()[:2]) for line in table} == PAIRS
+    assert "1.00" in {line.split()[3] for line in table}
+    assert choice == "auto: " + " ".join(chosen(tiny))
     assert len(measured) == 2
 
 
 def test_the_command_prints_json(tiny, run) -> None:
     found = json.loads(run("tune", tiny, "--json", "--threads", 2, "--rows", 200).stdout)
     assert found["key"]["asked"] == "threads=2 rows=200 arena=True"
-    assert len(found["pairs"]) == 4
+    assert {(entry["engine"], entry["precision"]) for entry in found["pairs"]} == PAIRS
     assert all(entry["microseconds"] > 0 and entry["refused"] is None for entry in found["pairs"])
     ae = load(tiny, threads=2, rows=200)
     assert found["chosen"] == {"engine": ae.engine, "precision": ae.precision}

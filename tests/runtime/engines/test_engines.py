@@ -5,6 +5,7 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,10 +14,8 @@ import edgeae_runtime
 from edgeae_runtime import BundleError, EngineError, load
 from edgeae_runtime.engines.base import BATCH_ROWS, Engine, run_batches
 from edgeae_runtime.engines.litert import _Interpreter
-from edgeae_runtime.engines.registry import load_engine
+from edgeae_runtime.engines.registry import ENGINES, load_engine
 
-BY_ENGINE = {"onnxruntime": "onnx", "litert": "tflite"}
-OTHER = {"onnxruntime": "litert", "litert": "onnxruntime"}
 VERBS = ["score", "detect", "embed", "reconstruct"]
 
 
@@ -28,18 +27,16 @@ def told(error: type[Exception], call, *arguments) -> str:
     return text
 
 
+def test_every_engine_of_the_registry_may_be_asked_for_and_no_other() -> None:
+    assert get_args(edgeae_runtime.EngineName) == ("auto", *(record.name for record in ENGINES))
+
+
 # --- an engine that is missing or refuses --------------------------------------------------------
 
 
-def missing(monkeypatch, engine: str) -> None:
-    """Make the import of an engine fail as it does where it is not installed."""
-    module = {"onnxruntime": "onnxruntime", "litert": "ai_edge_litert.interpreter"}[engine]
-    monkeypatch.setitem(sys.modules, module, None)
-
-
-def test_an_engine_that_is_not_installed_is_told_with_the_remedy(tiny, rows, engine, monkeypatch) -> None:
-    missing(monkeypatch, engine)
-    package = {"onnxruntime": "edgeae-runtime", "litert": "edgeae-runtime[litert]"}[engine]
+def test_an_engine_that_is_not_installed_is_told_with_the_remedy(tiny, rows, engine, missing) -> None:
+    missing(engine)
+    package = "edgeae-runtime" if engine == "onnxruntime" else f"edgeae-runtime[{engine}]"
     ae = load(tiny, engine=engine)
     for verb in VERBS:
         found = told(EngineError, getattr(ae, verb), rows)
@@ -47,8 +44,8 @@ def test_an_engine_that_is_not_installed_is_told_with_the_remedy(tiny, rows, eng
         assert found.endswith(f"; pip install '{package}'")
 
 
-def test_on_a_32_bit_system_the_remedy_is_another_system(tiny, rows, engine, monkeypatch) -> None:
-    missing(monkeypatch, engine)
+def test_on_a_32_bit_system_the_remedy_is_another_system(tiny, rows, engine, missing, monkeypatch) -> None:
+    missing(engine)
     monkeypatch.setattr(sys, "maxsize", 2**31 - 1)
     found = told(EngineError, load(tiny, engine=engine).score, rows)
     assert found.startswith(f"{engine} is not installed here (")
@@ -57,13 +54,13 @@ def test_on_a_32_bit_system_the_remedy_is_another_system(tiny, rows, engine, mon
     )
 
 
-def test_one_engine_does_without_the_other(tiny, rows, engine, monkeypatch) -> None:
-    missing(monkeypatch, OTHER[engine])
+def test_one_engine_does_without_the_others(tiny, rows, engine, missing) -> None:
+    missing(*(record.name for record in ENGINES if record.name != engine))
     assert load(tiny, engine=engine).score(rows).shape == (1000,)
 
 
-def test_an_artifact_that_is_no_model_is_told(bundle, rows, engine) -> None:
-    bundle.replace(f"scorer.int8.{BY_ENGINE[engine]}", b"no model" * 100)
+def test_an_artifact_that_is_no_model_is_told(bundle, rows, engine, file_format) -> None:
+    bundle.replace(f"scorer.int8.{file_format}", b"no model" * 100)
     found = told(EngineError, load(bundle.path, engine=engine).score, rows)
     assert found.startswith(f"{engine} cannot load the scorer: ")
 
@@ -75,19 +72,19 @@ def test_an_artifact_that_is_no_model_is_told(bundle, rows, engine) -> None:
         ("encoder", "input, embedding", "input, embedding, error"),
     ],
 )
-def test_an_artifact_of_another_role_is_told(bundle, rows, engine, other, its, wanted) -> None:
-    suffix = f"float32.{BY_ENGINE[engine]}"
+def test_an_artifact_of_another_role_is_told(bundle, rows, engine, file_format, other, its, wanted) -> None:
+    suffix = f"float32.{file_format}"
     bundle.replace(f"scorer.{suffix}", bundle.read(f"{other}.{suffix}"))
     found = told(EngineError, load(bundle.path, engine=engine, precision="float32").score, rows)
     assert found == f"{engine} cannot load the scorer: its tensors are {its}; expected {wanted}"
 
 
-def test_a_manifest_of_another_model_gives_no_rows_of_nonsense(bundle, rows, engine) -> None:
+def test_a_manifest_of_another_model_gives_no_rows_of_nonsense(bundle, rows, engine, file_format) -> None:
     with bundle.manifest() as manifest:
         manifest["input"].update(shape=[12], features=None)
         manifest["latent_size"] = 4
     ae = load(bundle.path, engine=engine)
-    file = f"int8.{BY_ENGINE[engine]}"
+    file = f"int8.{file_format}"
     assert told(BundleError, ae.score, np.tile(rows, 2)) == (
         f"{bundle.path}: scorer.{file} takes rows of shape (6,), the manifest says 12 values; "
         "export the bundle again"
@@ -151,8 +148,8 @@ def test_an_engine_that_fails_on_the_way_is_told_in_one_line(count, threads) -> 
 
 
 @pytest.mark.parametrize("arena", [True, False])
-def test_one_row_gives_the_same_bits_on_either_way(tiny, rows, engine, precision, arena) -> None:
-    content = (tiny / f"scorer.{precision}.{BY_ENGINE[engine]}").read_bytes()
+def test_one_row_gives_the_same_bits_on_either_way(tiny, rows, engine, file_format, precision, arena) -> None:
+    content = (tiny / f"scorer.{precision}.{file_format}").read_bytes()
     loaded = load_engine(engine, content, "scorer", 1, arena=arena)
     one_row = loaded.one_row((2, 3))
     for row in rows[:50]:
@@ -234,8 +231,8 @@ def test_an_output_without_a_place_before_the_first_run_is_copied(tiny, rows) ->
     runs_as_usual(interpreter, content, rows[:1])
 
 
-def test_batches_of_changing_sizes_at_once_in_many_threads(tiny, rows, engine) -> None:
-    content = (tiny / f"scorer.int8.{BY_ENGINE[engine]}").read_bytes()
+def test_batches_of_changing_sizes_at_once_in_many_threads(tiny, rows, engine, file_format) -> None:
+    content = (tiny / f"scorer.int8.{file_format}").read_bytes()
     loaded = load_engine(engine, content, "scorer", 2)
     expected = loaded.run(rows)[1]
 
@@ -308,7 +305,16 @@ def test_a_fork_in_the_middle_of_other_threads_calls_does_no_harm(tiny, rows, en
 
 # --- what is imported ----------------------------------------------------------------------------
 
-HEAVY = ["onnxruntime", "ai_edge_litert", "tensorflow", "keras", "onnx", "tf2onnx", "ai_edge_quantizer"]
+HEAVY = [
+    "onnxruntime",
+    "ai_edge_litert",
+    "openvino",
+    "tensorflow",
+    "keras",
+    "onnx",
+    "tf2onnx",
+    "ai_edge_quantizer",
+]
 TRAINING = ["tensorflow", "keras", "onnx", "tf2onnx", "ai_edge_quantizer", "sklearn", "matplotlib", "rich"]
 
 

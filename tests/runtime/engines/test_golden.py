@@ -1,5 +1,5 @@
+import importlib.util
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -8,6 +8,14 @@ from edgeae_runtime import Bundle, BundleError, Check, verify
 
 ONNX, TFLITE = "scorer.float32.onnx", "scorer.float32.tflite"
 INT8 = {ONNX: "scorer.int8.onnx", TFLITE: "scorer.int8.tflite"}
+
+
+def runs(path) -> list[tuple[str, str]]:
+    """Every artifact with each engine that runs it here."""
+    engines = {"onnx": ["onnxruntime"], "tflite": ["litert"]}
+    if importlib.util.find_spec("openvino"):
+        engines["onnx"].append("openvino")
+    return [(a.path, engine) for a in Bundle(path).manifest.artifacts for engine in engines[a.format]]
 
 
 def statuses(path) -> dict[str, str]:
@@ -23,10 +31,9 @@ def failed(path) -> dict[str, str]:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_bundle_that_was_just_exported_is_right_folder_or_zip(tiny, tiny_zip, threads) -> None:
-    paths = [artifact.path for artifact in Bundle(tiny).manifest.artifacts]
     for path in (tiny, tiny_zip):
         checks = verify(Bundle(path), threads=threads)
-        assert [check.artifact for check in checks] == paths
+        assert [(check.artifact, check.engine) for check in checks] == runs(tiny)
         assert {check.status for check in checks} == {"ok"}
         assert all(" of its range; " in check.detail for check in checks)
 
@@ -163,24 +170,16 @@ def test_c_sources_are_checked_by_their_hash(bundle) -> None:
 # --- engines that are not installed --------------------------------------------------------------
 
 
-def uninstall(monkeypatch, *modules: str) -> None:
-    for module in modules:
-        monkeypatch.setitem(sys.modules, module, None)  # its import fails as where it is not installed
-
-
-LITERT = "ai_edge_litert.interpreter"
-
-
-def test_what_has_no_engine_here_is_skipped(tiny, monkeypatch) -> None:
-    uninstall(monkeypatch, LITERT)
+def test_what_has_no_engine_here_is_skipped(tiny, missing) -> None:
+    missing("litert")
     by_suffix = {name.rpartition(".")[2]: status for name, status in statuses(tiny).items()}
     assert by_suffix == {"onnx": "ok", "tflite": "skipped"}
     detail = next(check.detail for check in verify(Bundle(tiny)) if check.status == "skipped")
     assert detail.startswith("litert is not installed here (")
 
 
-def test_an_altered_file_fails_though_its_engine_is_missing(bundle, monkeypatch) -> None:
-    uninstall(monkeypatch, LITERT)
+def test_an_altered_file_fails_though_its_engine_is_missing(bundle, missing) -> None:
+    missing("litert")
     bundle.write(TFLITE, bundle.read(TFLITE) + b"\0")
     assert list(failed(bundle.path)) == [TFLITE]
 
@@ -190,8 +189,8 @@ def test_an_altered_file_fails_though_its_engine_is_missing(bundle, monkeypatch)
 
 def test_the_command_lists_what_it_found(tiny, run) -> None:
     lines = run("verify", tiny).stdout.splitlines()
-    artifacts = Bundle(tiny).manifest.artifacts
-    assert [line.split()[:2] for line in lines] == [["ok", artifact.path] for artifact in artifacts]
+    names = [f"{name} with openvino" if engine == "openvino" else name for name, engine in runs(tiny)]
+    assert [line.partition("  differs by ")[0] for line in lines] == [f"ok       {name}" for name in names]
 
 
 def test_the_command_prints_the_same_as_json(tiny, run) -> None:
@@ -208,15 +207,15 @@ def test_the_command_exits_with_3_where_an_artifact_fails(bundle, refused, optio
     )
 
 
-def test_the_command_fails_where_nothing_could_be_run(bundle, refused, monkeypatch) -> None:
+def test_the_command_fails_where_nothing_could_be_run(bundle, refused, missing) -> None:
     add_c_source(bundle)  # which needs no engine, and says nothing about this machine
-    uninstall(monkeypatch, LITERT, "onnxruntime")
+    missing("litert", "onnxruntime", "openvino")
     assert refused("verify", bundle.path, status=3) == (
         f"{bundle.path}: no engine is installed here that runs any of its artifacts"
     )
 
 
-def test_the_command_is_content_where_one_engine_is_missing(tiny, run, monkeypatch) -> None:
-    uninstall(monkeypatch, "onnxruntime")
+def test_the_command_is_content_where_one_engine_is_missing(tiny, run, missing) -> None:
+    missing("onnxruntime")
     words = {line.split()[0] for line in run("verify", tiny).stdout.splitlines()}
     assert words == {"ok", "skipped"}
