@@ -5,6 +5,7 @@ from html import escape
 import numpy as np
 
 from ...evaluation.baselines import IDENTITY
+from ...models.architectures import ARCHITECTURES
 from ..layout import Page
 
 
@@ -60,11 +61,15 @@ def _of_noise(page: Page) -> list[str]:
         return []
     lines = []
     pca = page.context.pca.name
+    row = ARCHITECTURES.get(page.config.get("arch", "dense"))
+    is_linear = row is not None and not row.activations
     mine, linear = (curves[name].mse[0] for name in (page.model.name, pca))
     if mine < linear:
         lines.append(
             f"Its error is {1 - mine / linear:.0%} below that of {pca}, the best linear code of that size."
         )
+    elif is_linear:
+        lines.append(f"Its error is {mine / linear - 1:.0%} above that of {pca}, the best code of its kind.")
     else:
         lines.append(
             f"Its error is not below that of {pca}: a linear code would do as well. Train longer or wider."

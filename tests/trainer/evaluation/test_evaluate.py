@@ -1,5 +1,6 @@
 import gzip
 import json
+from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -14,14 +15,16 @@ from scipy.integrate import quad
 from scipy.special import comb
 from scipy.stats import norm
 from sklearn.datasets import load_breast_cancer, load_digits
+from threadpoolctl import threadpool_info
 
+import edgeae.evaluation.evaluate
 from edgeae.cli.evaluate import evaluate as command
 from edgeae.config import NOISES
 from edgeae.data.labels import read_labels
 from edgeae.evaluation.baselines import forest_scores, identity_subject, pca_subject
 from edgeae.evaluation.context import LEVELS, are_images
-from edgeae.evaluation.evaluate import evaluate
-from edgeae.evaluation.figures import Evaluation
+from edgeae.evaluation.evaluate import STEPS, evaluate
+from edgeae.evaluation.figures import MEASURES, Evaluation
 from edgeae.evaluation.files import evaluate_files, read_samples
 from edgeae.evaluation.ground_truth import Samples, Truth, anomalous_rows, runs_of
 from edgeae.evaluation.measures.detection import detection
@@ -492,6 +495,28 @@ def test_the_command_prints_tables_and_writes_json(run, digits, tmp_path):
     found = msgspec.json.decode((tmp_path / "e.json").read_bytes(), type=Evaluation)
     assert found.rows == 500 and len(found.detection) == 3
     assert as_text(found) == done.output.rstrip("\n")
+
+
+def test_progress_names_each_step_and_every_measure_has_its_figures(readings, tmp_path, capfd):
+    np.save(tmp_path / "x.npy", readings)
+    steps = []
+    evaluate_files(TINY, tmp_path / "x.npy", noise=(), progress=steps.append)
+    fields = [measure.field for measure in MEASURES]
+    assert steps == ["codes and errors", *fields] and len(steps) == STEPS
+    assert {*fields, "rows", "fit_rows"} == {*Evaluation.__struct_fields__}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_linear_algebra_has_one_thread_while_it_is_measured_and_all_of_them_after(readings, monkeypatch):
+    def threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    seen, before = [], threads()
+    real = MEASURES[0].compute
+    spied = replace(MEASURES[0], compute=lambda context: seen.append(threads()) or real(context))
+    monkeypatch.setattr(edgeae.evaluation.evaluate, "MEASURES", (spied, *MEASURES[1:]))
+    evaluate(TINY, readings, noise=())
+    assert seen == [{1}] and threads() == before
 
 
 def test_every_row_of_a_table_has_its_headings_cells(evaluation):

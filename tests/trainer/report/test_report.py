@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from sklearn.datasets import load_digits
 
 from edgeae import TrainConfig, load_data, train
 from edgeae.cli.evaluate import report as command
+from edgeae.data.dataset import Data
 from edgeae.evaluation.evaluate import evaluate_opened
 from edgeae.evaluation.ground_truth import Samples
 from edgeae.evaluation.subjects import from_source
+from edgeae.report.contents import SECTIONS
 from edgeae.report.layout import Page, png
 from edgeae.report.report import write_report
 from edgeae.report.sections.latent import latent_points
@@ -390,6 +393,8 @@ def test_the_verdict_says_what_the_curves_say(page):
     assert ("is not below that of PCA-8" in lines[0]) == (not better)
     assert lines[1].startswith("It removes noise: at 0.5")
     assert len(lines) == 2
+    linear = dataclasses.replace(page, config={"arch": "linear"})
+    assert ("the best code of its kind" in verdicts(linear)[0]) == (not better)
     assert "by heart" in said([0.5, 0.1], [0.5, 0.4])[-1]
     assert "more epochs may still help" in said([2.0, 1.0], [2.0, 1.1])[-1]
 
@@ -401,6 +406,32 @@ def test_the_command_writes_the_page_and_refuses_to_overwrite(pages, tmp_path):
     assert done.exit_code == 0 and "open it in any browser" in done.output
     with pytest.raises(OutputError, match=r"r\.html: exists already"):
         CliRunner().invoke(command, [run, "--out", out], catch_exceptions=False)
+
+
+@pytest.mark.slow
+def test_ten_thousand_images_take_less_than_fifteen_seconds_of_cpu(tmp_path):
+    """Of 28x28 with ten classes, the most that a report does; TensorFlow's import is a third of it."""
+    rng = np.random.default_rng(0)
+    chosen = rng.integers(0, len(DIGITS.images), 10_000)
+    images = np.kron(DIGITS.images, np.ones((4, 4)))[chosen, 2:-2, 2:-2] + rng.normal(0, 1, (10_000, 28, 28))
+    np.save(tmp_path / "x.npy", np.float32(images))
+    np.save(tmp_path / "y.npy", DIGITS.target[chosen])
+    config = TrainConfig(hidden=(32,), latent=16, epochs=1)
+    train(Data(np.float32(images[:1000]), None), config).save(tmp_path / "x.run")
+    before = os.times()
+    words = ["report", "x.run", "--data", "x.npy", "--labels", "y.npy", "--normal", "0", "--out", "x.html"]
+    edgeae = Path(sys.executable).with_name("edgeae")
+    done = subprocess.run([edgeae, *words], cwd=tmp_path, capture_output=True, text=True, check=True)
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    assert spent < 15
+    assert done.stderr == "" and done.stdout.count("\n") == 1
+
+
+def test_the_sections_are_those_of_the_documents():
+    text = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"\| section .*\n\| -.*\n((?:\|.*\n)+)", text)
+    assert [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()] == list(SECTIONS)
 
 
 def test_a_bundle_is_no_run(tmp_path):
