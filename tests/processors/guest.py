@@ -52,12 +52,13 @@ def run(bundle: Path, engine: str, precision: str, out: Path) -> dict[str, np.nd
 
 
 def verify(bundle: Path) -> list[str]:
-    """Return what ``edgeae verify`` finds of each file."""
+    """Return what ``edgeae verify`` finds of each file, with each engine."""
     printed = io.BytesIO()
     with contextlib.redirect_stdout(io.TextIOWrapper(printed)) as out:
         main(["verify", str(bundle), "--json"], standalone_mode=False)
         out.flush()
-    return [f"{check['artifact']} {check['status']}" for check in json.loads(printed.getvalue())]
+    checks = json.loads(printed.getvalue())
+    return [f"{check['artifact']} {check['engine']} {check['status']}" for check in checks]
 
 
 def choose(bundle: Path, out: Path) -> np.ndarray:

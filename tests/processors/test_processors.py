@@ -89,7 +89,13 @@ def test_one_by_one_in_a_stream_and_by_the_commands_it_says_the_same(results, cp
 def test_verify_finds_every_artifact_right(bundles, results, cpu):
     for kind in KINDS:
         paths = [artifact.path for artifact in Bundle(bundles / f"{kind}.edgeae").manifest.artifacts]
-        assert results[cpu][f"verify {kind}"].tolist() == [f"{path} ok" for path in paths]
+        found = dict(line.rsplit(" ", 1) for line in results[cpu][f"verify {kind}"].tolist())
+        references = {"onnx": "onnxruntime", "tflite": "litert"}
+        expected = {f"{path} {references[path.rpartition('.')[2]]}" for path in paths}
+        assert {line for line, status in found.items() if status == "ok"} >= expected
+        # an engine beside them may refuse what it runs wrong; that nothing of it goes wrong is not promised
+        others = {line: status for line, status in found.items() if line not in expected}
+        assert set(others.values()) <= {"ok", "refused"} and all("openvino" in line for line in others)
 
 
 @each_cpu
