@@ -60,8 +60,8 @@ def interleave(
 
 
 def _count(call: Callable[[], object]) -> int:
-    """Return how many calls fill a round; the first of all, which also lays out buffers, does not count."""
-    if _seconds(call) > 100 * BLOCK_SECONDS:
+    """Return how many calls fill a round; the first of all, which also compiles or loads, does not count."""
+    if all(_seconds(call) > 100 * BLOCK_SECONDS for _ in range(2)):
         return 1
     once = min(_seconds(call) for _ in range(3))
     return max(1, min(MOST_CALLS, int(BLOCK_SECONDS / once)))

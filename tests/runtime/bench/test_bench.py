@@ -159,6 +159,16 @@ def test_all_candidates_take_turns_in_changing_order_and_are_called_equally_ofte
     assert {times.shape for times in found.values()} == {(len(rounds), 1)}
 
 
+def test_one_whose_first_call_compiles_is_timed_like_any_other():
+    waits = iter([0.25])  # the first call alone
+
+    def call():
+        time.sleep(next(waits, 0.0001))
+
+    times = interleave({"compiled": call}, seconds=0.01)["compiled"]
+    assert times.shape[1] > 1 and np.max(times) < 0.2
+
+
 def test_a_quick_candidate_is_called_many_times_a_round_besides_one_that_does_not_count():
     calls = {"quick": 0}
 
