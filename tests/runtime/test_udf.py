@@ -44,6 +44,13 @@ def test_a_frame_in_pandas_or_arrow_becomes_what_the_library_detects(tiny, rows,
     )
 
 
+def test_it_runs_on_the_engine_that_is_asked_for(tiny, rows, frame, engine) -> None:
+    score = pickle.loads(pickle.dumps(udf.scorer(tiny, engine=engine, precision="int8")))
+    assert score.engine == engine
+    expected = load(tiny, engine=engine, precision="int8").score(rows)
+    np.testing.assert_allclose(score(frame)["error"], expected, rtol=1e-5)
+
+
 def test_an_empty_partition_gives_an_empty_result_of_the_same_types(tiny, frame) -> None:
     score = udf.scorer(tiny, keep=["id"], embedding=True)
     assert score(frame[:0]).dtypes.equals(score(frame[:9]).dtypes)
