@@ -5,7 +5,6 @@ import sys
 from functools import partial
 from io import BytesIO
 from queue import LifoQueue
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from ..bundle.manifest import TENSORS, Floats
 from ..names import Role
 from .base import BATCH_ROWS, Bound, Engine, check_tensors, one_line
+from .fork import LOADING, call_lock
 
 ROWS = (BATCH_ROWS, 16, 1)
 """Rows that a call can have, largest first: each number is compiled for itself, when it is first needed.
@@ -51,13 +51,14 @@ class OpenVino(Engine):
         """Read an ONNX file's bytes; raise what OpenVINO raises."""
         from ..artifacts.onnx_check import check_onnx
 
-        package, self._core, reader = self.prepare()
-        self.threads, self._lock = threads, Lock()
-        check_onnx(content)
-        try:
-            self._model = reader.convert(reader.load(BytesIO(content)))
-        except Exception as error:
-            raise ValueError(_reason(error)) from error
+        self.threads = threads
+        with LOADING:
+            package, self._core, reader = self.prepare()
+            check_onnx(content)
+            try:
+                self._model = reader.convert(reader.load(BytesIO(content)))
+            except Exception as error:
+                raise ValueError(_reason(error)) from error
         inputs = {name: tensor for tensor in self._model.inputs for name in tensor.names}
         check_tensors(role, [*inputs], [name for tensor in self._model.outputs for name in tensor.names])
         shape = self._model.inputs[0].partial_shape
@@ -88,7 +89,7 @@ class OpenVino(Engine):
     def _bound(self, own: dict[int, Bound], rows: int) -> Bound:
         """Return buffers for so many rows, and what runs on them, from those that the caller has taken."""
         if rows not in own:
-            with self._lock:
+            with LOADING:
                 try:
                     own[rows] = self._bind(self._core.compile_model(self._of(rows), "CPU", _SETTINGS))
                 except Exception as error:
@@ -98,8 +99,14 @@ class OpenVino(Engine):
     def _bind(self, compiled: Any) -> Bound:
         request = compiled.create_infer_request()
         outputs = [request.get_tensor(name).data for name in self._outputs]
+        lock = call_lock()
         # with outputs that are shared it makes no copies to return, which nobody looks at
-        run = partial(request.infer, share_outputs=True)
+        infer = partial(request.infer, share_outputs=True)
+
+        def run() -> None:
+            with lock:
+                infer()
+
         return Bound(request.get_input_tensor().data, run, outputs, request)
 
     def run(self, batch: Floats) -> list[Floats]:
@@ -124,7 +131,8 @@ class OpenVino(Engine):
         own = self._idle.get()
         try:
             request: Any = self._bound(own, 1).owner
-            return self._bind(request.get_compiled_model())
+            with LOADING:
+                return self._bind(request.get_compiled_model())
         finally:
             self._idle.put(own)
 

@@ -3,6 +3,7 @@ import multiprocessing
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import get_args
@@ -12,6 +13,7 @@ import pytest
 
 import edgeae_runtime
 from edgeae_runtime import BundleError, EngineError, load
+from edgeae_runtime.engines import fork
 from edgeae_runtime.engines.base import BATCH_ROWS, Engine, run_batches
 from edgeae_runtime.engines.litert import _Interpreter
 from edgeae_runtime.engines.registry import ENGINES, load_engine
@@ -301,6 +303,45 @@ def test_a_fork_in_the_middle_of_other_threads_calls_does_no_harm(tiny, rows, en
             done.set()
         for future in busy:
             future.result()
+
+
+@pytest.fixture
+def computing():
+    """A thread that is inside of an engine for half a second, with locks that all of the engine shares."""
+    lock, begun = fork.call_lock(), threading.Event()
+
+    def work() -> None:
+        with lock:
+            begun.set()
+            time.sleep(0.5)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        begun.wait()
+        yield lock, done
+        done.result()
+
+
+def test_a_fork_waits_for_calls_that_hold_an_engines_own_locks(computing) -> None:
+    """OpenVINO has one: beside busy threads, about one child in a hundred would hang."""
+    lock, done = computing
+
+    def work() -> None:
+        with lock, fork.LOADING:  # as they are in the parent: free
+            pass
+
+    in_a_child(work)
+    assert done.done()
+    with lock, fork.LOADING:
+        pass
+
+
+def test_a_fork_does_not_wait_for_ever(computing, monkeypatch) -> None:
+    monkeypatch.setattr(fork, "WAIT_SECONDS", 0.05)
+    in_a_child(lambda: None)
+    assert not computing[1].done()
+    with fork.LOADING:
+        pass
 
 
 # --- what is imported ----------------------------------------------------------------------------
